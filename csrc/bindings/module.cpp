@@ -1,0 +1,11 @@
+// hoirt._core: the Python face of the native engine; every class registers itself.
+#include "csrc/bindings/module.h"
+
+PYBIND11_MODULE(_core, module) {
+  using namespace hoirt::bindings;
+  module.doc() = "Native core of hoirt. The public API is the package hoirt; names here may change.";
+  module.attr("__version__") = HOIRT_VERSION;
+  register_errors(module);
+  register_tensor(module);
+  register_raster(module);
+}

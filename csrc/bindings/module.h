@@ -1,0 +1,12 @@
+// The registration functions of the bindings, one per class.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace hoirt::bindings {
+
+void register_errors(pybind11::module_& module);
+void register_tensor(pybind11::module_& module);
+void register_raster(pybind11::module_& module);
+
+}  // namespace hoirt::bindings

@@ -1,0 +1,55 @@
+// Network: the one interface behind which every backend runs a model. Backend: opens networks.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace hoirt {
+
+struct Port {
+  std::string name;
+  Shape shape;  // -1 marks an extent that the caller chooses
+  DType dtype = DType::f32;
+};
+
+// Named tensors; a map keeps the order independent of who built it.
+using TensorMap = std::map<std::string, Tensor>;
+
+class Network {
+ public:
+  virtual ~Network() = default;
+  virtual const std::vector<Port>& inputs() const = 0;
+  virtual const std::vector<Port>& outputs() const = 0;
+  // Reads every input, fills every output in place; the outputs' memory belongs to the caller.
+  // Safe to call from several threads at once. `stream` is null on the CPU.
+  // Throws InputError for a missing, unknown or wrongly shaped tensor, BackendError if the runtime fails.
+  virtual void run(const TensorMap& inputs, TensorMap& outputs, void* stream = nullptr) = 0;
+};
+
+struct NetworkOptions {
+  std::string path;                              // the ONNX file
+  std::string cache_path;                        // compiled blob to read, or to write atomically; empty: no cache
+  std::map<std::string, Shape> shapes;           // static shapes to compile for; empty: as in the file
+  std::string precision = "fp32";                // fp32 | bf16 | fp16 | int8
+  int threads = 0;                               // 0: all cores
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;
+  virtual std::string version() const = 0;
+  virtual std::shared_ptr<Network> open(const NetworkOptions& options) = 0;
+};
+
+// Every backend is a shared object that exports this symbol with C linkage.
+using CreateBackend = Backend* (*)();
+inline constexpr const char* create_backend_symbol = "hoirt_create_backend";
+
+}  // namespace hoirt
