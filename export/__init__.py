@@ -1,1 +1,1 @@
-"""From torch modules to hoirt packs: wrappers, ONNX export, pack writer. Needs the `export` extra; never imported by hoirt."""
+"""From torch modules to hoirt packs: needs the `export` extra; hoirt itself never imports it."""

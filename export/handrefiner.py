@@ -36,8 +36,8 @@ LATENT = {0: "N", 2: "h", 3: "w"}
 PICTURE = {0: "N", 2: "H", 3: "W"}
 BATCH = {0: "N"}
 AXES: Mapping[str, Axes] = {
-    "detector": {name: BATCH for name in ("image", "score", "center", "side", "left")},
-    "mesh": {name: BATCH for name in ("image", "vertices", "camera", "region")},
+    "detector": dict.fromkeys(("image", "score", "center", "side", "left"), BATCH),
+    "mesh": dict.fromkeys(("image", "vertices", "camera", "region"), BATCH),
     "text_encoder": {"input_ids": BATCH, "last_hidden_state": BATCH},
     "vae_encoder": {"image": PICTURE, "mean": LATENT, "logvar": LATENT},
     "vae_decoder": {"latents": LATENT, "image": PICTURE},
@@ -78,10 +78,12 @@ def build_pack(
 ) -> Path:
     """Writes the pack folder `out` atomically, verifies it in full and returns it.
 
-    detector: image (N,3,192,192) -> (score, center, side, left); mesh: image (N,3,128,128) -> (vertices, camera) or
-    (vertices, camera, region). constants: `faces` (F,3) int32 and `joint_regressor` (21,V) float32, needed with mesh.
-    settings: overrides of DEFAULT_SETTINGS; the VAE's factor and scaling factor, the size multiple that the UNet
-    wants and the storage are filled in here. The modules are put into eval mode and otherwise left alone.
+    detector: image (N,3,192,192) -> (score, center, side, left); mesh: image (N,3,128,128) -> (vertices,
+    camera) or (vertices, camera, region). constants: `faces` (F,3) int32 and `joint_regressor` (21,V)
+    float32, needed with mesh.
+    settings: overrides of DEFAULT_SETTINGS; the VAE's factor and scaling factor, the size multiple that the
+    UNet wants and the storage are filled in here. The modules are put into eval mode and otherwise left
+    alone.
     """
     tokens = export_tokenizer(tokenizer, min(tokenizer.model_max_length, _positions(text_encoder)))
     factor = 2 ** (len(vae.config.block_out_channels) - 1)

@@ -13,8 +13,8 @@ from transformers import CLIPTextModel
 def without_hint_embedding(controlnet: ControlNetModel) -> ControlNetModel:
     """A twin of `controlnet` that shares its weights and takes the embedded hint instead of the picture.
 
-    The embedding does not change over the steps, so it leaves the loop (see `HintGraph`). Only the twin's table of
-    children is new; the given ControlNet is not touched.
+    The embedding does not change over the steps, so it leaves the loop (see `HintGraph`). Only the twin's
+    table of children is new; the given ControlNet is not touched.
     """
     if controlnet.config.controlnet_conditioning_channel_order != "rgb":
         raise ValueError("the ControlNet wants its picture in bgr order; only rgb is supported")
@@ -80,7 +80,7 @@ class HintGraph(nn.Module):
 
 
 class VaeEncoder(nn.Module):
-    """image (N,3,H,W) in -1..1 -> mean, logvar (N,4,h,w) of the posterior, not yet scaled; logvar in -30..20."""
+    """image (N,3,H,W) in -1..1 -> mean, logvar (N,4,h,w) of the posterior, unscaled; logvar in -30..20."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()

@@ -1,10 +1,9 @@
-"""Writes a pack folder: all files and pack.json into a temporary folder, verified, then renamed into place."""
+"""Writes a pack folder: everything into a temporary folder that is renamed into place when it is whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
 
 @contextmanager
 def new_pack(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Gives an empty folder beside `out` that becomes `out` when the block ends well, and vanishes when it fails."""
+    """Gives an empty folder that becomes `out` when the block ends well and vanishes when it fails."""
     out = Path(out)
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists; pass overwrite=True to replace it")
@@ -71,7 +70,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     )
     temporary = folder / ".pack.json"
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, folder / "pack.json")
+    temporary.replace(folder / "pack.json")
 
 
 def _sha256(path: Path) -> str:

@@ -29,7 +29,7 @@ class TokenizerExport:
 
 
 def export_tokenizer(tokenizer: CLIPTokenizer, max_length: int | None = None) -> TokenizerExport:
-    """A tokenizer.json whose `encode(text).ids` are CLIP's ids: start, words, end, padding, cut to `max_length`."""
+    """A tokenizer.json whose `encode(text).ids` are CLIP's: start, words, end, padding to `max_length`."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise TypeError(f"need a CLIP tokenizer of the `tokenizers` package, got {type(tokenizer).__name__}")
@@ -46,8 +46,9 @@ def export_tokenizer(tokenizer: CLIPTokenizer, max_length: int | None = None) ->
 def train_tokenizer(captions: Iterable[str], vocab_size: int = 1024, max_length: int = 24) -> CLIPTokenizer:
     """A CLIP tokenizer with byte-pair merges learned from `captions`.
 
-    As in CLIP the vocabulary is: 256 byte symbols, the same at a word's end, the merges, start, end; so every text
-    has ids. Padding repeats the end token. vocab_size (>= 514) is an upper limit: merges stop when captions run out.
+    As in CLIP the vocabulary is: 256 byte symbols, the same at a word's end, the merges, start, end; so every
+    text has ids. Padding repeats the end token. vocab_size (>= 514) is an upper limit: merges stop when
+    captions run out.
     """
     symbols = sorted(ByteLevel.alphabet())
     vocab = symbols + [symbol + WORD_END for symbol in symbols]

@@ -1,7 +1,7 @@
-"""A tiny pack of the real classes with random weights, made in seconds, for tests of everything around the networks.
+"""A tiny pack of the real classes with random weights, made in seconds, for tests of what is around them.
 
-The diffusion networks are random. Detector and mesh are hand-made instead of random, so that a test knows what they
-find: a "hand" is a saturated red blob; it is a LEFT hand if green exceeds blue in it. See `tests` for how to draw one.
+The diffusion networks are random. Detector and mesh are hand-made instead of random, so that a test knows
+what they find: a "hand" is a saturated red blob; a LEFT hand if green exceeds blue in it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEXT_WIDTH, MAX_LENGTH = 32, 24
 
 
 def redness(image: Tensor) -> Tensor:
-    """(N,3,H,W) RGB in 0..1 -> (N,1,H,W): 1 where red exceeds the other channels clearly, 0 for greys and skin."""
+    """(N,3,H,W) RGB in 0..1 -> (N,1,H,W): 1 where red exceeds the others clearly, 0 for greys and skin."""
     red, green, blue = image.split(1, dim=1)
     return ((red - torch.maximum(green, blue) - 0.3) * 10.0).clamp(0.0, 1.0)
 
@@ -70,7 +70,7 @@ class BlobDetector(nn.Module):
 class BlobMesh(nn.Module):
     """image (N,3,128,128) -> vertices (N,42,3) metres, camera (N,3), region (N,128,128).
 
-    A closed flattened ball of hand size in front of the camera, dented a little as a random network likes it; its
+    A closed flattened ball of hand size in front of the camera, dented a little by the picture; its
     silhouette covers about 60 % of the crop's height. region is the red blob.
     """
 
@@ -148,7 +148,7 @@ def make_modules(seed: int = 0) -> dict[str, Any]:
 
 
 def make_random_pack(out: Path, seed: int = 0, crop: int = 64, **options: Any) -> Path:
-    """Writes the pack to `out` (a new folder) and returns it; `options` go to `build_pack` (storage, overwrite …)."""
+    """Writes the pack to `out` and returns it; `options` go to `build_pack` (storage, overwrite …)."""
     modules = make_modules(seed)
     faces = modules.pop("faces")
     vertices = modules["mesh"].template.shape[0]
