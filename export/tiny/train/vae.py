@@ -41,7 +41,7 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 11) -> None:
             decoded = vae.decode(posterior.sample()).sample.float()
         loss = (decoded - batch).abs().mean()
         loss = loss + 0.7 * sum((a - b).abs().mean() for a, b in zip(_edges(decoded), _edges(batch), strict=True))
-        return loss + 5e-6 * posterior.kl().float().mean() / (patch / 64) ** 2
+        return loss + 4e-7 * posterior.kl().float().mean() / (patch / 64) ** 2
 
     trainer.run(loss_of)
 
