@@ -1,0 +1,1 @@
+"""Hands: the parametric model, localisation, mesh geometry and keypoints."""
