@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, module) {
   register_errors(module);
   register_tensor(module);
   register_raster(module);
+  register_skin(module);
 }

@@ -8,5 +8,6 @@ namespace hoirt::bindings {
 void register_errors(pybind11::module_& module);
 void register_tensor(pybind11::module_& module);
 void register_raster(pybind11::module_& module);
+void register_skin(pybind11::module_& module);
 
 }  // namespace hoirt::bindings

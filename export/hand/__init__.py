@@ -1,0 +1,1 @@
+"""Builds the constants of the procedural hand."""

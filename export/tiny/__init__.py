@@ -1,0 +1,1 @@
+"""Scenes, models and training of the bundled pack handrefiner-tiny."""

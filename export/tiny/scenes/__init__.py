@@ -1,0 +1,5 @@
+"""Seeded synthetic pictures of shaded hands, well-formed and malformed, with depth, mask, keypoints and caption."""
+
+from export.tiny.scenes.scene import HandTruth, Picture, make_picture
+
+__all__ = ["HandTruth", "Picture", "make_picture"]
