@@ -1,0 +1,1 @@
+"""The command `hoirt`: one file per subcommand."""
