@@ -98,10 +98,11 @@ def _packs() -> dict[str, str]:
     from hoirt.errors import HoirtError
 
     report = {}
-    for name in packs.bundled():
+    for name, folder in packs.list_packs().items():
         try:
-            pack = packs.open_pack(name)
-            report[name] = f"ok, version {pack.version}"
+            pack = packs.open_pack(folder)
+            pack.verify(full=True)
+            report[name] = f"ok, version {pack.manifest.version}"
         except HoirtError as error:
             report[name] = f"damaged: {error}"
     return report

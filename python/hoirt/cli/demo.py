@@ -12,9 +12,9 @@ from hoirt.errors import HoirtError
 PICTURES = Path(__file__).resolve().parent.parent / "demo"
 
 
-def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to `hoirt`."""
-    parser = commands.add_parser("demo", parents=[common], help="repair the bundled demo pictures")
+    parser = commands.add_parser("demo", help="repair the bundled demo pictures")
     parser.add_argument("-o", "--out", type=Path, default=Path("out/demo"), help="folder of the results (out/demo)")
     parser.add_argument("--pack", default="handrefiner-tiny", help="a bundled pack or a pack folder")
     parser.set_defaults(run=run)

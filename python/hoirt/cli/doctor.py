@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to `hoirt`."""
-    parser = commands.add_parser("doctor", parents=[common], help="show versions, backends, cache and packs")
+    parser = commands.add_parser("doctor", help="show versions, backends, cache and packs")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 

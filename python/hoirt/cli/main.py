@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hoirt", description="Repairs malformed hands in pictures.")
     parser.add_argument("--version", action="version", version=f"hoirt {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the trace of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (refine, demo, doctor, pack):
-        module.add_parser(commands, common)
+        module.add_parser(commands)
+    for command in commands.choices.values():
+        command.add_argument("--debug", action="store_true", help="show the trace of an error")
     return parser
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from hoirt.report import Sheet
 
 
-def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to `hoirt`."""
-    parser = commands.add_parser("refine", parents=[common], help="repair the hands of pictures")
+    parser = commands.add_parser("refine", help="repair the hands of pictures")
     parser.add_argument("inputs", nargs="+", metavar="IN", help="picture files, folders of pictures, or globs")
     parser.add_argument("-o", "--out", required=True, type=Path, help="a folder, or for one picture a file")
     parser.add_argument("--report", type=Path, metavar="SHEET", help="also write a before/after sheet (.png, .jpg)")

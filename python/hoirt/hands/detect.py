@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from hoirt.hands.hand import Side
 from hoirt.hands.window import Box, to_network
 from hoirt.imaging import resize
+
+if TYPE_CHECKING:
+    from hoirt._core import Network
 
 INPUT_SIZE = 192
 MAX_HANDS = 8
@@ -58,7 +61,7 @@ def letterbox(picture: NDArray[np.uint8], size: int = INPUT_SIZE) -> tuple[NDArr
     return square, Letterbox((height, width), w / width, h / height, left, top)
 
 
-def detect(network: Any, picture: NDArray[np.uint8], threshold: float) -> list[Detection]:
+def detect(network: Network, picture: NDArray[np.uint8], threshold: float) -> list[Detection]:
     """Hands in an RGB uint8 picture (H, W, 3), best first, at most 8, by the pack's `detector` network."""
     square, frame = letterbox(picture)
     maps = network.run({"image": to_network([square])})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from hoirt.hands.hand import Camera, Hand, project
 from hoirt.hands.window import Window, to_network
 from hoirt.imaging import resize
 
+if TYPE_CHECKING:
+    from hoirt._core import Network
+
 _FOCAL = 1000.0 / 224.0  # focal length of a crop in units of its side (HandRefiner)
 _SCALE_RANGE = (0.1, 20.0)  # beyond it no hand fills a crop; keeps the camera in front of the mesh
 
@@ -22,7 +25,7 @@ class MeshEstimator:
 
     def __init__(
         self,
-        network: Any,
+        network: Network,
         *,
         faces: NDArray[np.int32],
         joint_regressor: NDArray[np.float32],
@@ -38,8 +41,6 @@ class MeshEstimator:
 
     def __call__(self, picture: NDArray[np.uint8], detections: list[Detection]) -> list[Hand]:
         """One Hand per detection; `picture` is RGB uint8 (H, W, 3)."""
-        if not detections:
-            return []
         windows = [Window.around(found.box, self.box_scale) for found in detections]
         outputs = self._network.run({"image": to_network(self._crops(picture, detections, windows))})
         for name, values in outputs.items():

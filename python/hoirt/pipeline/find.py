@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from hoirt.hands.window import Box, Window, to_network
 from hoirt.imaging import resize
 from hoirt.pipeline.timings import Stopwatch
 
+if TYPE_CHECKING:
+    from hoirt._core import Network
+
 _KEYPOINT_MARGIN = 1.23  # side of the hand box over that of the keypoints' bounding box
 _MOST = 64
 
@@ -22,15 +25,11 @@ _MOST = 64
 class HandFinder:
     """Detector and mesh network of a pack. Safe to share between threads."""
 
-    def __init__(self, detector: Any, mesh: MeshEstimator, threshold: float) -> None:
+    def __init__(self, detector: Network | None, mesh: MeshEstimator | None, threshold: float) -> None:
+        """A pack may lack these networks; then a call that needs one is an InputError."""
         self._detector = detector
         self._mesh = mesh
         self._threshold = threshold
-
-    @property
-    def box_scale(self) -> float:
-        """Side of a hand's crop over the side of its box."""
-        return self._mesh.box_scale
 
     def __call__(
         self, pixels: NDArray[np.uint8], told: Any, watch: Stopwatch, threshold: float | None = None
@@ -39,11 +38,12 @@ class HandFinder:
         with watch("detect"):
             if told is None:
                 lowest = self._threshold if threshold is None else threshold
-                entries: list[Hand | Detection] = [*detect(self._detector, pixels, lowest)]
+                entries: list[Hand | Detection] = [*detect(self._need_detector(), pixels, lowest)]
             else:
                 entries = self._told(pixels, told)
         with watch("mesh"):
-            meshes = iter(self._mesh(pixels, [entry for entry in entries if isinstance(entry, Detection)]))
+            boxes = [entry for entry in entries if isinstance(entry, Detection)]
+            meshes = iter(self._need_mesh()(pixels, boxes) if boxes else [])
             return [entry if isinstance(entry, Hand) else next(meshes) for entry in entries]
 
     def _told(self, pixels: NDArray[np.uint8], told: Any) -> list[Hand | Detection]:
@@ -57,10 +57,21 @@ class HandFinder:
     def _boxed(self, pixels: NDArray[np.uint8], box: Box) -> Detection:
         # Left or right is what the detector sees at its best cell in the box with as much again around it.
         around = resize(Window.around(box, 2.0).cut(pixels), (INPUT_SIZE, INPUT_SIZE))
-        maps = self._detector.run({"image": to_network([around])})
+        maps = self._need_detector().run({"image": to_network([around])})
         best = int(np.argmax(np.nan_to_num(maps["score"][0])))
         side = "left" if np.ravel(maps["left"][0])[best] > 0.5 else "right"
         return Detection(box, 1.0, "left" if side == "left" else "right")
+
+
+    def _need_detector(self) -> Network:
+        if self._detector is None:
+            raise InputError("this pack has no hand detector; pass hands=[Hand, ...], or depth= with hands=[]")
+        return self._detector
+
+    def _need_mesh(self) -> MeshEstimator:
+        if self._mesh is None:
+            raise InputError("this pack has no mesh network; pass hands=[Hand, ...], or depth= with hands=[]")
+        return self._mesh
 
 
 def _entries(told: Any) -> list[Any]:

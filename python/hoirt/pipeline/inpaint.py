@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from hoirt.pipeline.regions import Region
 from hoirt.pipeline.timings import Stopwatch
 
 if TYPE_CHECKING:
-    from hoirt._core import CancelToken, StepInfo
+    from hoirt._core import CancelToken, Network, StepInfo
+    from hoirt.packs.manifest import VaeSettings
     from hoirt.schedules import StepTable
 
 Floats = NDArray[np.float32]
@@ -23,16 +24,16 @@ Floats = NDArray[np.float32]
 class Inpainter:
     """Autoencoder, hint encoder and step network of a pack. Safe to share between threads."""
 
-    def __init__(self, networks: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
-        """`networks` by role; `vae` holds `factor` and `scaling_factor`."""
+    def __init__(self, networks: Mapping[str, Network], vae: VaeSettings) -> None:
+        """`networks` by role."""
         from hoirt import _core
 
         self._encoder = networks["vae_encoder"]
         self._decoder = networks["vae_decoder"]
         self._hint = networks["hint"]
         self._loop = _core.DenoiseLoop(networks["step"], control="control_scale")
-        self._factor = int(vae["factor"])
-        self._scaling = np.float32(vae["scaling_factor"])
+        self._factor = vae.factor
+        self._scaling = np.float32(vae.scaling_factor)
 
     def __call__(
         self,

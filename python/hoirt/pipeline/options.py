@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from hoirt._core import CancelToken
+    from hoirt.packs import Settings as PackSettings
 
 
 class SupportsDLPack(Protocol):
@@ -77,7 +78,7 @@ class Item:
 
 
 def check_settings(
-    defaults: Mapping[str, Any],
+    defaults: PackSettings,
     *,
     strength: float | str,
     steps: int | None,
@@ -102,8 +103,8 @@ def check_settings(
         raise InputError(f"cancel must be a hoirt.CancelToken, not a {type(cancel).__name__}")
     return Settings(
         strength=number("strength", strength, 0.0, 1.5),
-        steps=integer("steps", defaults["steps"] if steps is None else steps, 1, 1000),
-        guidance=number("guidance", defaults["guidance"] if guidance is None else guidance, 0.0, 100.0),
+        steps=integer("steps", defaults.steps if steps is None else steps, 1, 1000),
+        guidance=number("guidance", defaults.guidance if guidance is None else guidance, 0.0, 100.0),
         scheduler=scheduler,
         region="crop" if region == "crop" else "frame",
         on_step=on_step,

@@ -53,7 +53,7 @@ class Refiner:
         Args:
             pack: name of a bundled pack, or a pack folder.
             device: "auto" or "cpu".
-            precision: "auto" (what the pack asks for), "fp32", "bf16" or "fp16".
+            precision: "auto" (what the pack asks for), "fp32", "bf16", "fp16" or "int8".
             threads: CPU threads of one network; None uses all cores.
             backend: "auto", or a name that `hoirt.doctor()` lists.
             cache: keep compiled networks on disk, so that the next Refiner opens in under a second.
@@ -181,7 +181,7 @@ class Refiner:
     def _one(self, item: Item, settings: Settings) -> Result:
         negative = item.negative_prompt
         if negative is None:
-            negative = self._models.settings.get("negative_prompt", "")
+            negative = self._models.settings.negative_prompt
         checked = replace(
             item,
             prompt=check_text(item.prompt, "prompt"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,10 @@ from hoirt.hands.render import draw_depth
 from hoirt.hands.window import Box, Window
 from hoirt.imaging import resize
 
+if TYPE_CHECKING:
+    from hoirt.packs import Settings as PackSettings
+
+_FRAME_CROPS = 4  # a whole picture is worked on at no more than this many crops a side
 _SHOWN_SIDE = 1024  # depth maps for the result are drawn at no more than this and enlarged
 
 
@@ -44,14 +47,13 @@ class Region:
 class RegionPlanner:
     """Cuts pictures into regions by the pack's settings."""
 
-    def __init__(self, settings: Mapping[str, Any], box_scale: float) -> None:
-        """Reads `crop`, `mask` and `vae.factor`; optionally `frame`, `size_multiple`."""
-        self._crop = int(settings["crop"])
-        self._frame = int(settings.get("frame", 4 * self._crop))
-        self._multiple = int(settings.get("size_multiple", 8 * settings["vae"]["factor"]))
-        self._pad = float(settings["mask"]["pad"])
-        self._feather = float(settings["mask"]["feather"])
-        self._box_scale = box_scale
+    def __init__(self, settings: PackSettings) -> None:
+        self._crop = settings.crop
+        self._frame = _FRAME_CROPS * settings.crop
+        self._multiple = settings.size_multiple
+        self._pad = settings.mask.pad
+        self._feather = settings.mask.feather
+        self._box_scale = settings.box_scale
 
     def crops(
         self, size: tuple[int, int], hands: list[Hand], depth: NDArray[np.uint8] | None, mask: Mask | None

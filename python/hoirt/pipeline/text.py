@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hoirt.errors import PackError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from hoirt._core import Network
 
 _KEPT = 64  # prompts whose embeddings are remembered
 
@@ -19,15 +23,15 @@ _KEPT = 64  # prompts whose embeddings are remembered
 class TextEncoder:
     """Safe to share between threads."""
 
-    def __init__(self, network: Any, tokenizer_file: Path, config: Mapping[str, Any]) -> None:
-        """`config` is the pack's `tokenizer` entry: `max_length`, `pad_token_id`."""
+    def __init__(self, network: Network, tokenizer_file: Path) -> None:
+        """`tokenizer_file` is a tokenizer.json that cuts and pads to the length the network wants."""
         self._network = network
-        self._tokenizer = _open_tokenizer(tokenizer_file, config)
+        self._tokenizer = _open_tokenizer(tokenizer_file)
         self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, prompt: str) -> NDArray[np.float32]:
-        """Embeddings (1, T, D); longer prompts are cut at the tokenizer's `max_length`."""
+        """Embeddings (1, T, D); longer prompts are cut at the tokenizer's length."""
         with self._lock:
             if prompt in self._known:
                 self._known.move_to_end(prompt)
@@ -41,14 +45,10 @@ class TextEncoder:
         return embedding
 
 
-def _open_tokenizer(path: Path, config: Mapping[str, Any]) -> Any:
+def _open_tokenizer(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    length, pad = int(config["max_length"]), int(config["pad_token_id"])
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-        tokenizer.enable_truncation(length)
-        tokenizer.enable_padding(length=length, pad_id=pad, pad_token=tokenizer.id_to_token(pad) or "")
+        return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise PackError(f"{path} is not a tokenizer: {error}") from error
-    return tokenizer
