@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import transformers
 from diffusers import AutoencoderKL, ControlNetModel, SchedulerMixin, UNet2DConditionModel
+from hoirt.packs import Pack
 from safetensors.numpy import save
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -142,6 +143,7 @@ def build_pack(
             "settings": filled,
         }
         write_manifest(folder, manifest)
+        Pack(folder).verify(full=True)  # what is refused when it is opened is not written either
     return Path(out)
 
 

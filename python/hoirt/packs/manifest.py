@@ -1,0 +1,287 @@
+"""pack.json as typed, frozen values; a PackError says where it is wrong, what was found, what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from hoirt.errors import PackError
+from hoirt.packs.strict_json import Json, parse_json
+from hoirt.packs.tasks import TASKS, Port, Task
+
+SCHEMA = 1
+MANIFEST = "pack.json"
+MAX_FILE_BYTES = 1 << 40
+# Bare names only: no separators, no leading dot, nothing that a shell or another system reads differently.
+FILE_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?!\.)){0,126}[A-Za-z0-9_-]"
+FILE_NAME_WORDS = "a bare file name of letters, digits, '_', '-' and single dots"
+DTYPES = ("float32", "int64")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PortSpec:
+    """A named input or output; -1 in `shape` marks an extent that the caller chooses."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    role: str
+    file: str
+    inputs: Mapping[str, PortSpec]
+    outputs: Mapping[str, PortSpec]
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """`file` is a tokenizer.json that starts, ends, cuts and pads by itself: always `max_length` ids."""
+
+    file: str
+    max_length: int
+    pad_token_id: int
+    start_token_id: int | None
+    end_token_id: int | None
+
+
+@dataclass(frozen=True)
+class VaeSettings:
+    """factor: pixels per latent cell; latents = mean * scaling_factor."""
+
+    factor: int
+    scaling_factor: float
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """pad: how far the mask reaches beyond the hand, feather: its soft edge; fractions of the crop side."""
+
+    pad: float
+    feather: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Defaults of the pipeline for this pack. `extra` holds the keys that this hoirt does not know."""
+
+    crop: int
+    vae: VaeSettings
+    size_multiple: int
+    steps: int
+    guidance: float
+    strength: float
+    negative_prompt: str
+    detector_threshold: float
+    box_scale: float
+    mask: MaskSettings
+    precision: str
+    storage: str
+    extra: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    name: str
+    version: str
+    task: str
+    description: str
+    licence: str
+    provenance: Mapping[str, Any]
+    files: Mapping[str, FileEntry]
+    networks: Mapping[str, NetworkSpec]
+    scheduler: Mapping[str, Any]
+    tokenizer: TokenizerSpec
+    constants: str | None
+    settings: Settings
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Parses the bytes of pack.json. Raises PackError."""
+    document = parse_json(data, MANIFEST)
+    # The schema number comes first: another number explains every other difference.
+    schema = document.some(["schema"])["schema"]
+    if schema.value != SCHEMA or isinstance(schema.value, bool):
+        schema.fail(f"{SCHEMA} (the only schema that this version of hoirt reads)")
+    top = document.members(
+        ["schema", "name", "version", "task", "files", "networks", "scheduler", "tokenizer", "settings"],
+        ["description", "licence", "provenance", "constants"],
+    )
+    files = _files(top["files"])
+    manifest = Manifest(
+        name=top["name"].text(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", "a name such as 'hands-2.1_b'"),
+        version=top["version"].text(r"[A-Za-z0-9._+-]{1,64}", "a version such as '1.0'"),
+        task=top["task"].choice(TASKS),
+        description=top["description"].text() if "description" in top else "",
+        licence=top["licence"].text() if "licence" in top else "",
+        provenance=_free(top["provenance"]) if "provenance" in top else MappingProxyType({}),
+        files=files,
+        networks=_networks(top["networks"], files),
+        scheduler=_scheduler(top["scheduler"]),
+        tokenizer=_tokenizer(top["tokenizer"], files),
+        constants=_file(top["constants"], files) if "constants" in top else None,
+        settings=_settings(top["settings"]),
+    )
+    _check_task(manifest)
+    return manifest
+
+
+def _free(node: Json) -> Mapping[str, Any]:
+    node.items()
+    return MappingProxyType(node.plain())
+
+
+def _files(node: Json) -> Mapping[str, FileEntry]:
+    entries: dict[str, FileEntry] = {}
+    folded: dict[str, str] = {}
+    for name, child in node.items():
+        Json(name, node.document, child.where).text(FILE_NAME, FILE_NAME_WORDS)
+        if name.lower() == MANIFEST:
+            raise PackError(f"{MANIFEST}: {child.where}: the manifest does not list itself")
+        if (twin := folded.setdefault(name.lower(), name)) != name:
+            raise PackError(f"{MANIFEST}: {child.where}: differs from {twin!r} only in case")
+        members = child.members(["bytes", "sha256"])
+        digest = members["sha256"].text(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")
+        entries[name] = FileEntry(members["bytes"].integer(0, MAX_FILE_BYTES), digest)
+    return MappingProxyType(entries)
+
+
+def _file(node: Json, files: Mapping[str, FileEntry]) -> str:
+    name = node.text(FILE_NAME, FILE_NAME_WORDS)
+    if name not in files:
+        node.fail("a name that is listed under 'files'")
+    return name
+
+
+def _networks(node: Json, files: Mapping[str, FileEntry]) -> Mapping[str, NetworkSpec]:
+    networks = {}
+    for role, child in node.items():
+        members = child.members(["file", "inputs", "outputs"])
+        networks[role] = NetworkSpec(
+            role, _file(members["file"], files), _ports(members["inputs"]), _ports(members["outputs"])
+        )
+    return MappingProxyType(networks)
+
+
+def _ports(node: Json) -> Mapping[str, PortSpec]:
+    ports = {}
+    for name, child in node.items():
+        members = child.members(["dtype", "shape"])
+        shape = tuple(extent.integer(-1, 1 << 24) for extent in members["shape"].array(8))
+        ports[name] = PortSpec(name, members["dtype"].choice(DTYPES), shape)
+    return MappingProxyType(ports)
+
+
+def _scheduler(node: Json) -> Mapping[str, Any]:
+    node.some(["_class_name"])["_class_name"].text(r"\w{1,64}", "the name of a scheduler class")
+    return _free(node)
+
+
+def _tokenizer(node: Json, files: Mapping[str, FileEntry]) -> TokenizerSpec:
+    ids = ["start_token_id", "end_token_id"]
+    members = node.members(["file", "max_length", "pad_token_id"], ids)
+    start, end = (members[key].integer(0, 1 << 24) if key in members else None for key in ids)
+    return TokenizerSpec(
+        file=_file(members["file"], files),
+        max_length=members["max_length"].integer(2, 4096),
+        pad_token_id=members["pad_token_id"].integer(0, 1 << 24),
+        start_token_id=start,
+        end_token_id=end,
+    )
+
+
+def _settings(node: Json) -> Settings:
+    required = ["crop", "vae", "steps", "guidance", "strength", "negative_prompt", "detector_threshold"]
+    required += ["box_scale", "mask", "precision"]
+    members = node.some(required)
+    vae = members["vae"].members(["factor", "scaling_factor"])
+    mask = members["mask"].members(["pad", "feather"])
+    factor = vae["factor"].integer(1, 64)
+    multiple = members["size_multiple"].integer(1, 4096) if "size_multiple" in members else factor
+    crop = members["crop"].integer(16, 4096)
+    if multiple % factor or crop % multiple:
+        members["crop"].fail(f"a multiple of size_multiple ({multiple}), itself one of vae.factor ({factor})")
+    scaling = vae["scaling_factor"].number(1e-6, 1e6)
+    known = {*required, "size_multiple", "storage"}
+    return Settings(
+        crop=crop,
+        vae=VaeSettings(factor, scaling),
+        size_multiple=multiple,
+        steps=members["steps"].integer(1, 1000),
+        guidance=members["guidance"].number(0.0, 100.0),
+        strength=members["strength"].number(0.0, 10.0),
+        negative_prompt=members["negative_prompt"].text(),
+        detector_threshold=members["detector_threshold"].number(0.0, 1.0),
+        box_scale=members["box_scale"].number(1.0, 10.0),
+        mask=MaskSettings(mask["pad"].number(0.0, 1.0), mask["feather"].number(0.0, 1.0)),
+        precision=members["precision"].choice(("fp32", "bf16", "fp16", "int8")),
+        storage=members["storage"].choice(("fp32", "fp16")) if "storage" in members else "fp32",
+        extra=MappingProxyType({key: child.plain() for key, child in members.items() if key not in known}),
+    )
+
+
+def _check_task(manifest: Manifest) -> None:
+    """The networks are those of the task, with its ports; letters that the whole pack shares agree."""
+    task = TASKS[manifest.task]
+    for name, role in task.roles.items():
+        if name not in manifest.networks and not role.optional:
+            raise PackError(f"{MANIFEST}: networks.{name}: is missing; the task {manifest.task} needs it")
+    extents: dict[str, tuple[int, str]] = {"T": (manifest.tokenizer.max_length, "tokenizer.max_length")}
+    for name, network in manifest.networks.items():
+        where = f"networks.{ascii(name)[1:-1][:64]}"
+        if name not in task.roles:
+            known = ", ".join(task.roles)
+            raise PackError(f"{MANIFEST}: {where}: unknown network; the task {manifest.task} knows {known}")
+        for kind, ports, needed in (
+            ("inputs", network.inputs, task.roles[name].inputs),
+            ("outputs", network.outputs, task.roles[name].outputs),
+        ):
+            _check_ports(f"{where}.{kind}", ports, needed, task, extents)
+    if "mesh" in manifest.networks and manifest.constants is None:
+        raise PackError(f"{MANIFEST}: constants: is missing; the network mesh needs its faces")
+
+
+def _names(ports: Mapping[str, object]) -> str:
+    """The names of a hostile file, fit for a message."""
+    return ascii(sorted(ports))[:300]
+
+
+def _check_ports(
+    where: str,
+    ports: Mapping[str, PortSpec],
+    needed: Mapping[str, Port],
+    task: Task,
+    extents: dict[str, tuple[int, str]],
+) -> None:
+    required = {name for name, port in needed.items() if not port.optional}
+    if not required <= ports.keys() <= needed.keys():
+        raise PackError(f"{MANIFEST}: {where}: found {_names(ports)}, expected {sorted(required)}")
+    for name, port in ports.items():
+        want = needed[name]
+        fits = port.dtype == want.dtype and len(port.shape) == len(want.shape)
+        for have, extent in zip(port.shape, want.shape, strict=False):
+            if isinstance(extent, int):
+                fits &= have == extent
+            elif extent in task.dynamic:
+                fits &= have == -1
+            elif extent in task.shared and have != -1:
+                before, place = extents.setdefault(extent, (have, f"{where}.{name}"))
+                if before != have:
+                    raise PackError(
+                        f"{MANIFEST}: {where}.{name}: {extent} is {have}, but {before} in {place}"
+                    )
+            fits &= have != 0
+        if not fits:
+            raise PackError(f"{MANIFEST}: {where}.{name}: found {port}, expected {want}")

@@ -1,0 +1,87 @@
+"""The networks that a task needs and their ports; a pack whose ports differ is refused when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Extent = int | str  # a number is fixed; a letter stands for an extent that the pack or the caller chooses
+
+
+@dataclass(frozen=True)
+class Port:
+    shape: tuple[Extent, ...]
+    dtype: str = "float32"
+    optional: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.dtype} ({', '.join(map(str, self.shape))})"
+
+
+@dataclass(frozen=True)
+class Role:
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """`dynamic`: letters that must stay free (-1); `shared`: letters with one value in the whole pack."""
+
+    roles: Mapping[str, Role]
+    dynamic: frozenset[str] = field(default=frozenset({"N"}))
+    shared: frozenset[str] = field(default=frozenset())
+
+
+def _latent(channels: Extent) -> Port:
+    return Port(("N", channels, "h", "w"))
+
+
+_PICTURE = Port(("N", 3, "H", "W"))
+
+# detector and mesh are optional: without them the caller has to give hands or a depth map and a mask.
+HAND_REFINE = Task(
+    roles={
+        "detector": Role(
+            inputs={"image": Port(("N", 3, 192, 192))},
+            outputs={
+                "score": Port(("N", 24, 24)),
+                "center": Port(("N", 2, 24, 24)),
+                "side": Port(("N", 24, 24)),
+                "left": Port(("N", 24, 24)),
+            },
+            optional=True,
+        ),
+        "mesh": Role(
+            inputs={"image": Port(("N", 3, 128, 128))},
+            outputs={
+                "vertices": Port(("N", "V", 3)),
+                "camera": Port(("N", 3)),
+                "region": Port(("N", 128, 128), optional=True),
+            },
+            optional=True,
+        ),
+        "text_encoder": Role(
+            inputs={"input_ids": Port(("N", "T"), "int64")},
+            outputs={"last_hidden_state": Port(("N", "T", "D"))},
+        ),
+        "vae_encoder": Role(inputs={"image": _PICTURE}, outputs={"mean": _latent(4), "logvar": _latent(4)}),
+        "vae_decoder": Role(inputs={"latents": _latent(4)}, outputs={"image": _PICTURE}),
+        "hint": Role(inputs={"depth": _PICTURE}, outputs={"hint": _latent("C0")}),
+        "step": Role(
+            inputs={
+                "sample": _latent(4),
+                "timestep": Port(("N",)),
+                "encoder_hidden_states": Port(("N", "T", "D")),
+                "hint": _latent("C0"),
+                "inpaint": _latent(5),
+                "control_scale": Port(("N",)),
+            },
+            outputs={"prediction": _latent(4)},
+        ),
+    },
+    shared=frozenset({"V", "T", "D", "C0"}),
+)
+
+TASKS: Mapping[str, Task] = {"hand-refine": HAND_REFINE}
