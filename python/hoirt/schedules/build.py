@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from hoirt.errors import InputError
-from hoirt.schedules import ddim, ddpm, dpmpp
+from hoirt.schedules import cogvideox, ddim, ddpm, dpmpp, euler, flow, lcm
 from hoirt.schedules.options import closest, integer, number, read, sequence
 from hoirt.schedules.plan import Family, Plan, Request
 from hoirt.schedules.table import FloatArray, StepTable
 
-FAMILIES: dict[str, Family] = {**ddim.FAMILIES, **ddpm.FAMILIES, **dpmpp.FAMILIES}
+FAMILIES: dict[str, Family] = {
+    name: family
+    for module in (cogvideox, ddim, ddpm, dpmpp, euler, flow, lcm)
+    for name, family in module.FAMILIES.items()
+}
 
 MAX_STEPS = 10_000
 
@@ -45,7 +49,8 @@ def build(
     guidance: classifier-free guidance scale w in [0, 1000]; 1 runs no unconditional pass.
     dynamic_guidance: CogVideoX only; the scale of each row follows the pipeline's use_dynamic_cfg formula.
     eta, use_clipped_model_output: DDIM only, as in its step(); eta in [0, 1].
-    timesteps, sigmas: replace the spacing, `steps` of them, where the diffusers class takes them.
+    timesteps, sigmas: replace the spacing where the diffusers class takes them; `steps` of them, strictly
+        descending, without the final sigma.
     mu: log of the time shift of flow samplers with use_dynamic_shifting.
     start: image-to-image strength in (0, 1]: the given state is noised to the level where the last
         int(steps * start) steps begin. None: starts from pure noise.
@@ -70,7 +75,7 @@ def build(
     guidance = number("guidance", guidance, 0.0, 1000.0)
     request = Request(
         steps=steps,
-        start=None if start is None else number("start", start, 0.0, 1.0),
+        start=None if start is None else number("start", start, 1e-6, 1.0),
         eta=number("eta", eta, 0.0, 1.0),
         mu=None if mu is None else number("mu", mu, -20.0, 20.0),
         timesteps=_override("timesteps", timesteps, steps),

@@ -11,7 +11,6 @@ from hoirt.errors import InputError
 from hoirt.schedules import noise
 from hoirt.schedules.options import Between, Only
 from hoirt.schedules.plan import Family, Plan, Request
-from hoirt.schedules.table import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +26,14 @@ class DDIMOptions(noise.NoiseOptions):
     sample_max_value: float = 1.0
 
 
-def previous(bar: FloatArray, timesteps: FloatArray, stride: int, final: float) -> FloatArray:
-    """Cumulative alpha at t - stride, which need not be the next row's timestep (trailing, linspace)."""
-    index = timesteps.astype(np.int64) - stride
-    return np.where(index >= 0, bar[np.maximum(index, 0)], final)
-
-
 def plan(o: DDIMOptions, request: Request) -> Plan:
     """x' = sqrt(p) x0 + sqrt(1 - p - s^2) eps + s n, with eps = (x - sqrt(a) x0) / sqrt(1 - a)."""
     bar = noise.alphas_cumprod(o)
     t = noise.spaced(o, request.steps)[request.first_row() :]
     a = bar[t.astype(np.int64)]
-    p = previous(bar, t, o.num_train_timesteps // request.steps, 1.0 if o.set_alpha_to_one else float(bar[0]))
+    p = noise.previous(
+        bar, t, o.num_train_timesteps // request.steps, 1.0 if o.set_alpha_to_one else float(bar[0])
+    )
     s = request.eta * np.sqrt((1 - p) / (1 - a) * (1 - a / p))
     direction = np.sqrt(np.maximum(1 - p - s**2, 0.0))
     if o.clip_sample and not request.use_clipped_model_output and direction.any():

@@ -9,7 +9,7 @@ import numpy as np
 
 from hoirt.schedules import noise
 from hoirt.schedules.options import Between, Note, Only
-from hoirt.schedules.plan import Family, Plan, Request, descending
+from hoirt.schedules.plan import Family, Plan, Request, training_timesteps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def plan(o: DDPMOptions, request: Request) -> Plan:
     if request.timesteps is None:
         t = noise.spaced(o, request.steps)
     else:
-        t = descending(noise.checked(request.timesteps, o.num_train_timesteps, "timesteps"))
+        t = training_timesteps(request.timesteps, o.num_train_timesteps)
     t = t[request.first_row() :]
     a = bar[t.astype(np.int64)]
     p = np.append(a[1:], 1.0)

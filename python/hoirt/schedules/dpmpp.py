@@ -11,7 +11,7 @@ import numpy as np
 from hoirt.errors import InputError
 from hoirt.schedules import noise
 from hoirt.schedules.options import Between, Note, Only
-from hoirt.schedules.plan import Family, Plan, Request, descending
+from hoirt.schedules.plan import Family, Plan, Request, training_timesteps
 from hoirt.schedules.table import FloatArray
 
 
@@ -165,7 +165,7 @@ def _flow(o: DPMOptions, request: Request) -> tuple[FloatArray, FloatArray]:
 def _timesteps(o: DPMOptions, request: Request, table: FloatArray) -> FloatArray:
     count, steps = o.num_train_timesteps, request.steps
     if request.timesteps is not None:
-        return descending(noise.checked(request.timesteps, count, "timesteps"))
+        return training_timesteps(request.timesteps, count)
     # lambda = -log sigma, so lambda >= lambda_min_clipped keeps the timesteps below `end`
     end = int(np.count_nonzero(-np.log(table) >= o.lambda_min_clipped))
     if end < 1:

@@ -115,6 +115,12 @@ def checked(timesteps: FloatArray, count: int, option: str) -> FloatArray:
     return timesteps
 
 
+def previous(bar: FloatArray, timesteps: FloatArray, stride: int, final: float) -> FloatArray:
+    """Cumulative alpha at t - stride, which need not be the next row's timestep (trailing, linspace)."""
+    index = timesteps.astype(np.int64) - stride
+    return np.where(index >= 0, bar[np.maximum(index, 0)], final)
+
+
 def prediction(kind: str, signal: FloatArray, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
     """A and B of x0 = A x + B out for a state x = signal x0 + noise n, signal^2 + noise^2 = 1."""
     if kind == "sample":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hoirt.errors import InputError
+from hoirt.schedules import noise
 from hoirt.schedules.table import FloatArray
 
 
@@ -63,11 +64,15 @@ class Family:
     takes: frozenset[str] = frozenset()
 
 
-def descending(timesteps: FloatArray) -> FloatArray:
-    """The same timesteps if they are whole numbers that strictly decrease."""
-    if (np.diff(timesteps) >= 0).any() or (timesteps != np.round(timesteps)).any():
-        raise InputError("timesteps must be whole numbers in strictly descending order")
-    return timesteps
+def descending(label: str, values: FloatArray) -> FloatArray:
+    """The same values if they strictly decrease."""
+    if (np.diff(values) >= 0).any():
+        raise InputError(f"{label} must be strictly descending")
+    return values
 
 
-Families = Mapping[str, Family]
+def training_timesteps(timesteps: FloatArray, count: int) -> FloatArray:
+    """The same timesteps if they are whole, strictly decreasing and among the `count` training timesteps."""
+    if (timesteps != np.round(timesteps)).any():
+        raise InputError("timesteps must be whole numbers")
+    return descending("timesteps", noise.checked(timesteps, count, "timesteps"))
