@@ -65,7 +65,7 @@ std::shared_ptr<ov::Model> read_model(ov::Core& core, const std::string& path,
     model = core.read_model(path);
   } catch (const std::exception& error) {
     const std::string text = reason(error);
-    if (text.find("does not support the following ONNX operations") != std::string::npos) {
+    if (text.find("No conversion rule found") != std::string::npos) {
       throw BackendError("OpenVINO cannot run " + path + ": " + text);
     }
     throw PackError("cannot read the model " + path + ": " + text);

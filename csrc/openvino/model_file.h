@@ -14,7 +14,7 @@ namespace hoirt::openvino {
 void check_model_path(const std::string& path);
 
 // The model with `shapes` set and its normalisations made independent of the thread count.
-// Throws PackError for a damaged file, BackendError for operations OpenVINO does not have, InputError for wrong shapes.
+// Throws PackError for a damaged file, BackendError for operations that OpenVINO lacks, InputError for wrong shapes.
 std::shared_ptr<ov::Model> read_model(ov::Core& core, const std::string& path,
                                       const std::map<std::string, Shape>& shapes);
 
