@@ -12,7 +12,18 @@ from typing import Any
 from hoirt._version import __version__
 
 _LIBRARIES = ("numpy", "pillow", "openvino", "safetensors", "tokenizers", "tqdm")
-_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16")
+_FEATURES = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+)
 
 
 def doctor() -> dict[str, Any]:

@@ -73,7 +73,9 @@ class Sheet:
         return sheet
 
 
-def report_sheet(images: Sequence[Any], results: Sequence[Result], titles: Sequence[str] | None = None) -> Image:
+def report_sheet(
+    images: Sequence[Any], results: Sequence[Result], titles: Sequence[str] | None = None
+) -> Image:
     """The sheet of several pictures, an RGB PIL image.
 
     Args:

@@ -15,7 +15,9 @@ PICTURES = Path(__file__).resolve().parent.parent / "demo"
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to `hoirt`."""
     parser = commands.add_parser("demo", help="repair the bundled demo pictures")
-    parser.add_argument("-o", "--out", type=Path, default=Path("out/demo"), help="folder of the results (out/demo)")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("out/demo"), help="folder of the results (out/demo)"
+    )
     parser.add_argument("--pack", default="handrefiner-tiny", help="a bundled pack or a pack folder")
     parser.set_defaults(run=run)
 
@@ -38,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
         save(load(source).original, options.out / f"{source.stem}_before.png")
         after = save(result.image, options.out / f"{source.stem}_after.png")
         sheet.add(source.stem, source, result)
-        print(f"{after}: {result.status.replace('_', ' ')}, {len(result.hands)} hands, {result.timings.total:.2f} s")
+        print(
+            f"{after}: {result.status.replace('_', ' ')}, {len(result.hands)} hands, {result.timings.total:.2f} s"
+        )
     print(f"before and after side by side: {save(sheet.image(), options.out / 'sheet.png')}")
     return 0
 

@@ -56,7 +56,9 @@ def targets(inputs: Sequence[Path], out: Path) -> list[Path]:
     originals = {path.resolve() for path in inputs}
     for target in chosen:
         if target.resolve() in originals:
-            raise UsageError(f"{target} is one of the inputs, which are never overwritten; choose another OUT")
+            raise UsageError(
+                f"{target} is one of the inputs, which are never overwritten; choose another OUT"
+            )
     return chosen
 
 

@@ -25,16 +25,22 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to `hoirt`."""
     parser = commands.add_parser("refine", help="repair the hands of pictures")
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="picture files, folders of pictures, or globs")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IN", help="picture files, folders of pictures, or globs"
+    )
     parser.add_argument("-o", "--out", required=True, type=Path, help="a folder, or for one picture a file")
-    parser.add_argument("--report", type=Path, metavar="SHEET", help="also write a before/after sheet (.png, .jpg)")
+    parser.add_argument(
+        "--report", type=Path, metavar="SHEET", help="also write a before/after sheet (.png, .jpg)"
+    )
     parser.add_argument("--prompt", default="", help="what the pictures show")
     parser.add_argument("--negative-prompt", help="what they shall not show")
     parser.add_argument("--strength", type=_number(0, 1.5), default=0.55, help="depth control, 0..1.5 (0.55)")
     parser.add_argument("--steps", type=_integer(1, 1000), help="denoising steps, 1..1000")
     parser.add_argument("--guidance", type=_number(0, 100), help="classifier-free guidance scale, 0..100")
     parser.add_argument("--seed", type=_integer(0, 2**64 - 1), default=0, help="seed of the noise (0)")
-    parser.add_argument("--region", choices=("crop", "frame"), default="crop", help="each hand, or the whole picture")
+    parser.add_argument(
+        "--region", choices=("crop", "frame"), default="crop", help="each hand, or the whole picture"
+    )
     parser.add_argument("--pack", default="handrefiner-tiny", help="a bundled pack or a pack folder")
     parser.add_argument("--threads", type=_integer(1, 1024), help="CPU threads of one network (all cores)")
     parser.add_argument("--jobs", type=_integer(1, 64), default=1, help="pictures in work at once (1)")
@@ -95,7 +101,9 @@ class _Batch:
             tqdm(total=1000 * self.count, disable=not sys.stderr.isatty(), bar_format=_BAR) as bar,
             ThreadPoolExecutor(self.options.jobs) as pool,
         ):
-            futures = {pool.submit(self._one, source, target, bar): (source, target) for source, target in work}
+            futures = {
+                pool.submit(self._one, source, target, bar): (source, target) for source, target in work
+            }
             try:
                 for future in as_completed(futures):
                     self._tell(future, *futures[future])

@@ -20,7 +20,9 @@ def visible_hand(hand: Hand, crop: Window, window: Window, size: tuple[int, int]
     if hand.region is None:
         return seen
     rows, row_hit = _lookup(size[0], window.top, window.height, crop.top, crop.height, hand.region.shape[0])
-    columns, column_hit = _lookup(size[1], window.left, window.width, crop.left, crop.width, hand.region.shape[1])
+    columns, column_hit = _lookup(
+        size[1], window.left, window.width, crop.left, crop.width, hand.region.shape[1]
+    )
     seen[np.ix_(row_hit, column_hit)] = hand.region[np.ix_(rows[row_hit], columns[column_hit])] > 0.5
     return seen
 

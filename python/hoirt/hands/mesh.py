@@ -57,7 +57,8 @@ class MeshEstimator:
         crops = [resize(window.cut(picture), size) for window in windows]
         # The network knows right hands only, so left ones are shown in the mirror.
         return [
-            crop[:, ::-1] if found.side == "left" else crop for crop, found in zip(crops, detections, strict=True)
+            crop[:, ::-1] if found.side == "left" else crop
+            for crop, found in zip(crops, detections, strict=True)
         ]
 
     def _hand(

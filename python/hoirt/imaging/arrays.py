@@ -27,7 +27,9 @@ def as_numpy(source: Any, what: str) -> NDArray[Any]:
             return np.asarray(_core.Tensor(source).numpy())
         return np.asarray(source)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise InputError(f"{what} of type {type(source).__name__} cannot be read as an array: {error}") from error
+        raise InputError(
+            f"{what} of type {type(source).__name__} cannot be read as an array: {error}"
+        ) from error
 
 
 def to_uint8(array: NDArray[Any], what: str) -> Pixels:
@@ -53,7 +55,9 @@ def picture_from_array(source: Any, what: str) -> Picture:
     array = as_numpy(source, what)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         hint = "; put the channels last" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        raise InputError(f"{what} has shape {array.shape}; use (H, W), (H, W, 1), (H, W, 3) or (H, W, 4){hint}")
+        raise InputError(
+            f"{what} has shape {array.shape}; use (H, W), (H, W, 1), (H, W, 3) or (H, W, 4){hint}"
+        )
     check_size(array.shape[0], array.shape[1], what)
     values = to_uint8(array, what)
     grey = values.ndim == 2 or values.shape[2] == 1

@@ -55,7 +55,9 @@ class Picture:
             return np.ascontiguousarray(channels).reshape(self.original.shape)
         from PIL import Image as PilImage
 
-        image = PilImage.fromarray(np.ascontiguousarray(channels.squeeze(-1) if channels.shape[2] == 1 else channels))
+        image = PilImage.fromarray(
+            np.ascontiguousarray(channels.squeeze(-1) if channels.shape[2] == 1 else channels)
+        )
         image.info.update(self.info)
         return image
 

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _GREY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-_PROFILED_MODES = ("L", "LA", "RGB", "RGBA", "P", "PA")  # their colour profile still holds after the conversion
+_PROFILED_MODES = (
+    "L",
+    "LA",
+    "RGB",
+    "RGBA",
+    "P",
+    "PA",
+)  # their colour profile still holds after the conversion
 
 
 def load(source: Any, what: str = "the image") -> Picture:
@@ -37,7 +44,9 @@ def load(source: Any, what: str = "the image") -> Picture:
         return _guarded(source, what)
     if is_array(source):
         return picture_from_array(source, what)
-    raise InputError(f"{what} is a {type(source).__name__}; use a path, a PIL image, or a NumPy or DLPack array")
+    raise InputError(
+        f"{what} is a {type(source).__name__}; use a path, a PIL image, or a NumPy or DLPack array"
+    )
 
 
 def _is_pil(source: object) -> bool:
@@ -90,7 +99,9 @@ def _from_pil(image: Image, what: str) -> Picture:
         wide = np.asarray(image)
         if wide.dtype == np.int32:
             if wide.min() < 0 or wide.max() > 65535:
-                raise InputError(f"{what} holds integers in {wide.min()}..{wide.max()}; 16-bit pictures end at 65535")
+                raise InputError(
+                    f"{what} holds integers in {wide.min()}..{wide.max()}; 16-bit pictures end at 65535"
+                )
             wide = wide.astype(np.uint16)
         pixels = np.repeat(to_uint8(wide, what)[..., None], 3, axis=2)
         return Picture(pixels, None, image, grey=True, info=info)

@@ -29,7 +29,9 @@ def save(image: Any, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     file_format = Image.registered_extensions().get(path.suffix.lower())
     if file_format is None or file_format not in Image.SAVE:
-        raise InputError(f"{path}: the suffix {path.suffix!r} names no picture format; use .png, .jpg, .webp or .tif")
+        raise InputError(
+            f"{path}: the suffix {path.suffix!r} names no picture format; use .png, .jpg, .webp or .tif"
+        )
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist")
     picture = Image.fromarray(_squeezed(image)) if isinstance(image, np.ndarray) else image

@@ -62,10 +62,11 @@ class HandFinder:
         side = "left" if np.ravel(maps["left"][0])[best] > 0.5 else "right"
         return Detection(box, 1.0, "left" if side == "left" else "right")
 
-
     def _need_detector(self) -> Network:
         if self._detector is None:
-            raise InputError("this pack has no hand detector; pass hands=[Hand, ...], or depth= with hands=[]")
+            raise InputError(
+                "this pack has no hand detector; pass hands=[Hand, ...], or depth= with hands=[]"
+            )
         return self._detector
 
     def _need_mesh(self) -> MeshEstimator:

@@ -59,7 +59,9 @@ class Inpainter:
             pictures = np.stack([resize(region.window.cut(pixels), region.mask.shape) for region in regions])
             known, masked = self._encode(pictures, np.stack([region.mask for region in regions]))
             mask = _latent_mask(regions, self._factor)
-            depth = np.stack([region.depth for region in regions])[:, None].astype(np.float32) / np.float32(255)
+            depth = np.stack([region.depth for region in regions])[:, None].astype(np.float32) / np.float32(
+                255
+            )
             hint = self._hint.run({"depth": np.repeat(depth, 3, axis=1)})["hint"]
             check_noise(noise, (table.noise_streams, *known.shape))
         with watch("denoise"):

@@ -118,7 +118,9 @@ def spread(images: Sequence[Any], **per_image: Any) -> list[Item]:
         if isinstance(value, list | tuple) and len(value) != len(images):
             raise InputError(f"{name} is a list of {len(value)} but there are {len(images)} images")
     return [
-        Item(index, image, **{k: v[index] if isinstance(v, list | tuple) else v for k, v in per_image.items()})
+        Item(
+            index, image, **{k: v[index] if isinstance(v, list | tuple) else v for k, v in per_image.items()}
+        )
         for index, image in enumerate(images)
     ]
 
@@ -126,7 +128,9 @@ def spread(images: Sequence[Any], **per_image: Any) -> list[Item]:
 def check_text(value: Any, name: str) -> str:
     """A prompt."""
     if not isinstance(value, str):
-        raise InputError(f"{name} must be a string, or for a list of images a list of strings, not {value!r:.80}")
+        raise InputError(
+            f"{name} must be a string, or for a list of images a list of strings, not {value!r:.80}"
+        )
     return value
 
 

@@ -62,7 +62,9 @@ class Refiner:
             PackError: the pack is missing, damaged or of another task.
             BackendError: no backend can run it; the message says why for each.
         """
-        self._models = Models(pack, device=device, precision=precision, threads=threads, backend=backend, cache=cache)
+        self._models = Models(
+            pack, device=device, precision=precision, threads=threads, backend=backend, cache=cache
+        )
 
     @property
     def pack(self) -> str:
@@ -70,7 +72,9 @@ class Refiner:
         return self._models.title
 
     def __repr__(self) -> str:
-        return f"Refiner({self.pack!r}, backend={self._models.backend!r}, precision={self._models.precision!r})"
+        return (
+            f"Refiner({self.pack!r}, backend={self._models.backend!r}, precision={self._models.precision!r})"
+        )
 
     @overload
     def __call__(
@@ -190,7 +194,9 @@ class Refiner:
             noise=_check_noise(item.noise),
         )
         try:
-            return refine_picture(self._models, checked, settings, step_table(self._models.scheduler, settings))
+            return refine_picture(
+                self._models, checked, settings, step_table(self._models.scheduler, settings)
+            )
         except OutOfMemory:
             raise
         except MemoryError as error:

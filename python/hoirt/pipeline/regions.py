@@ -62,7 +62,14 @@ class RegionPlanner:
         working = (self._crop, self._crop)
         squares = [([hand], self.square(hand)) for hand in hands]
         if not hands and depth is not None and depth.any():
-            squares = [([], Window.around(_bounds(depth > 0 if mask is None else mask | (depth > 0)), self._box_scale))]
+            squares = [
+                (
+                    [],
+                    Window.around(
+                        _bounds(depth > 0 if mask is None else mask | (depth > 0)), self._box_scale
+                    ),
+                )
+            ]
         regions = [
             self._region(index, square, working, members, depth, mask, whole=False)
             for index, (members, square) in enumerate(squares)
@@ -90,7 +97,9 @@ class RegionPlanner:
         for hand in sorted(hands, key=lambda hand: hand.apparent_scale):
             square = self.square(hand)
             side = min(square.width, _SHOWN_SIDE)
-            drawn = resize(draw_depth([hand], square, (side, side)), (square.height, square.width), smooth=False)
+            drawn = resize(
+                draw_depth([hand], square, (side, side)), (square.height, square.width), smooth=False
+            )
             rows, columns = square.clipped(size)
             part = drawn[rows.start - square.top : rows.stop - square.top]
             part = part[:, columns.start - square.left : columns.stop - square.left]
@@ -113,11 +122,15 @@ class RegionPlanner:
         else:
             hint = resize(window.cut(depth), working, smooth=False)
         # Fractions of the crop's side become working pixels; a frame holds crops of several sizes.
-        sides = [self.square(hand).width * working[1] / window.width for hand in hands] or [float(max(working))]
+        sides = [self.square(hand).width * working[1] / window.width for hand in hands] or [
+            float(max(working))
+        ]
         if mask is None:
             hole = self._derived_mask(hands, sides, window, working, hint if depth is not None else None)
         else:
-            hole = resize(window.cut(mask).astype(np.float32), working) > 0  # each pixel that a masked one touches
+            hole = (
+                resize(window.cut(mask).astype(np.float32), working) > 0
+            )  # each pixel that a masked one touches
         return Region(index, window, hint, hole, mask, self._feather * min(sides), whole)
 
     def _derived_mask(

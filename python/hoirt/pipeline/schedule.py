@@ -36,7 +36,9 @@ def step_table(trained: Mapping[str, Any], settings: Settings) -> StepTable:
 
     config = dict(trained)
     if settings.scheduler is not None:
-        chosen = {"_class_name": settings.scheduler} if isinstance(settings.scheduler, str) else settings.scheduler
+        chosen = (
+            {"_class_name": settings.scheduler} if isinstance(settings.scheduler, str) else settings.scheduler
+        )
         name = _full_name(chosen.get("_class_name", trained["_class_name"]), tuple(FAMILIES))
         known = FAMILIES[name].options.__dataclass_fields__
         kept = {key: trained[key] for key in _OF_THE_MODEL if key in trained and key in known}
@@ -50,5 +52,7 @@ def _full_name(name: Any, names: tuple[str, ...]) -> str:
     ]
     if len(fits) != 1:
         listed = ", ".join(fits or names)
-        raise InputError(f"scheduler {name!r} {'could be any of' if fits else 'is unknown; there are'} {listed}")
+        raise InputError(
+            f"scheduler {name!r} {'could be any of' if fits else 'is unknown; there are'} {listed}"
+        )
     return fits[0]
