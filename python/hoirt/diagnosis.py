@@ -30,8 +30,8 @@ def doctor() -> dict[str, Any]:
     """A plain dict, fit for JSON, that never raises for a broken part but names the reason.
 
     Keys: `hoirt`, `python`, `platform`, `libraries` (name -> version), `cpu` (`cores`, `features`), `core`
-    (version or reason), `backends` (name -> version or reason), `cuda`, `cache` (`folder`, `writable`), `packs`
-    (name -> "ok" or reason), `healthy`: whether refine() with the bundled pack can work here.
+    (version or reason), `backends` (name -> version or reason), `cuda`, `cache` (`folder`, `writable`),
+    `packs` (name -> "ok" or reason), `healthy`: whether refine() with the bundled pack can work here.
     """
     report: dict[str, Any] = {
         "hoirt": __version__,

@@ -56,8 +56,8 @@ class Sheet:
         if not self._blocks:
             raise InputError("there is no picture to show on the sheet")
         width = _GAP + len(_COLUMNS) * (_TILE + _GAP)
-        rows = sum(len(rows) for _, rows in self._blocks)
-        height = _GAP + _LINE * (1 + len(self._blocks)) + rows * (_TILE + _GAP) + _GAP
+        rows = sum(row[0].height + _GAP for _, block in self._blocks for row in block)
+        height = _GAP + _LINE * (1 + len(self._blocks)) + rows + _GAP
         sheet = Image.new("RGB", (width, height), _PAPER)
         draw = ImageDraw.Draw(sheet)
         for column, name in enumerate(_COLUMNS):
@@ -69,7 +69,7 @@ class Sheet:
             for row in block:
                 for column, panel in enumerate(row):
                     sheet.paste(panel, (_GAP + column * (_TILE + _GAP), top))
-                top += _TILE + _GAP
+                top += row[0].height + _GAP
         return sheet
 
 
@@ -89,7 +89,8 @@ def report_sheet(
     names = [f"picture {index + 1}" for index in range(len(images))] if titles is None else titles
     if not len(images) == len(results) == len(names):
         raise InputError(
-            f"images, results and titles must be as many; there are {len(images)}, {len(results)} and {len(names)}"
+            f"images, results and titles must be as many; there are "
+            f"{len(images)}, {len(results)} and {len(names)}"
         )
     sheet = Sheet()
     for title, image, result in zip(names, images, results, strict=True):
@@ -98,10 +99,7 @@ def report_sheet(
 
 
 def _headline(name: str, result: Result) -> str:
-    if result.error is not None:
-        return f"{name}: {result.error}".replace("\n", " ")
-    count = f"{len(result.hands)} hand{'' if len(result.hands) == 1 else 's'}"
-    return f"{name}: {result.status.replace('_', ' ')}, {count}, strength {result.strength:g}, {result.timings.total:.2f} s"
+    return f"{name}: {result.summary()}"
 
 
 def _block(image: Any, result: Result) -> list[list[Image]]:
@@ -124,14 +122,14 @@ def _as_rgb(grey: Pixels) -> Pixels:
 
 
 def _panel(pixels: Pixels, window: Window) -> Image:
-    """The window fitted into a square tile, the border of the tile in paper colour."""
+    """The window in a tile as wide as a column, centred if it is narrower."""
     from PIL import Image
 
-    tile = Image.new("RGB", (_TILE, _TILE), _PAPER)
     scale = _TILE / max(window.width, window.height)
     size = (max(1, round(window.width * scale)), max(1, round(window.height * scale)))
     part = Image.fromarray(np.ascontiguousarray(window.cut(pixels))).resize(size)
-    tile.paste(part, ((_TILE - size[0]) // 2, (_TILE - size[1]) // 2))
+    tile = Image.new("RGB", (_TILE, size[1]), _PAPER)
+    tile.paste(part, ((_TILE - size[0]) // 2, 0))
     return tile
 
 
@@ -143,7 +141,7 @@ def _with_keypoints(pixels: Pixels, window: Window, hands: Sequence[Hand]) -> Im
     middle = np.array([window.left + window.width / 2, window.top + window.height / 2])
     draw = ImageDraw.Draw(tile)
     for hand in hands:
-        _skeleton(draw, (hand.keypoints - middle) * scale + _TILE / 2)
+        _skeleton(draw, (hand.keypoints - middle) * scale + (tile.width / 2, tile.height / 2))
     return tile
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from hoirt.errors import HoirtError
 
@@ -40,9 +39,7 @@ def run(options: argparse.Namespace) -> int:
         save(load(source).original, options.out / f"{source.stem}_before.png")
         after = save(result.image, options.out / f"{source.stem}_after.png")
         sheet.add(source.stem, source, result)
-        print(
-            f"{after}: {result.status.replace('_', ' ')}, {len(result.hands)} hands, {result.timings.total:.2f} s"
-        )
+        print(f"{after}: {result.summary()}")
     print(f"before and after side by side: {save(sheet.image(), options.out / 'sheet.png')}")
     return 0
 

@@ -14,10 +14,11 @@ class UsageError(InputError):
 
 
 def pictures(arguments: Sequence[str]) -> list[Path]:
-    """Files named, the picture files of folders named, and the matches of globs; sorted per argument, no doubles.
+    """Files named, the picture files of folders named, and the matches of globs; sorted per argument, no
+    doubles.
 
-    A file that does not exist is kept, so that it is reported with the others. A glob without a match and a folder
-    without pictures are usage errors.
+    A file that does not exist is kept, so that it is reported with the others. A glob without a match and a
+    folder without pictures are usage errors.
     """
     found: list[Path] = []
     for argument in arguments:
@@ -41,17 +42,17 @@ def pictures(arguments: Sequence[str]) -> list[Path]:
 def targets(inputs: Sequence[Path], out: Path) -> list[Path]:
     """A result path for each input. `out` is a folder, or for one input a file name with a picture's suffix.
 
-    Results keep the names of their inputs; doubles get a number; a format that cannot be written becomes .png.
-    Raises UsageError if a result would take the place of an input.
+    Results keep the names of their inputs; doubles get a number; a format that cannot be written becomes
+    .png. Raises UsageError if a result would take the place of an input.
     """
-    if len(inputs) == 1 and not out.is_dir() and _is_writable(out):
+    if len(inputs) == 1 and not out.is_dir() and is_writable(out):
         chosen = [out]
     else:
         if out.exists() and not out.is_dir():
             raise UsageError(f"{out} is a file; for several pictures OUT must be a folder")
         chosen = []
         for path in inputs:
-            name = path.name if _is_writable(path) else f"{path.stem}.png"
+            name = path.name if is_writable(path) else f"{path.stem}.png"
             chosen.append(_unused(out / name, chosen))
     originals = {path.resolve() for path in inputs}
     for target in chosen:
@@ -76,7 +77,8 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in Image.registered_extensions()
 
 
-def _is_writable(path: Path) -> bool:
+def is_writable(path: Path) -> bool:
+    """Whether the suffix of `path` is that of a picture format that can be written."""
     from PIL import Image
 
     return Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE

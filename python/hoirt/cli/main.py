@@ -1,4 +1,4 @@
-"""`hoirt`: parses the command line, runs the subcommand, turns errors into one readable line and an exit code."""
+"""`hoirt`: the command line, its subcommands, and errors as one readable line and an exit code."""
 
 from __future__ import annotations
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hoirt.cli.files import UsageError, pictures, targets
+from hoirt.cli.files import UsageError, is_writable, pictures, targets
 from hoirt.errors import Cancelled, HoirtError
 
 if TYPE_CHECKING:
     from hoirt._core import CancelToken
     from hoirt.pipeline.refiner import Refiner
-    from hoirt.pipeline.result import Result, StepInfo
+    from hoirt.pipeline.result import Result as PictureResult
+    from hoirt.pipeline.result import StepInfo
     from hoirt.report import Sheet
 
 
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         inputs = pictures(options.inputs)
         outputs = targets(inputs, options.out)
         if options.report is not None:
-            targets_of_report(options.report, inputs + outputs)
+            _check_report(options.report, inputs + outputs)
     except UsageError as error:
         print(f"hoirt refine: {error}", file=sys.stderr)
         return 2
@@ -73,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
     return 130 if interrupted else 1 if batch.failed else 0
 
 
-def targets_of_report(report: Path, others: list[Path]) -> None:
+def _check_report(report: Path, others: list[Path]) -> None:
     """Raises UsageError unless the sheet has a picture's suffix and a name of its own."""
-    if targets([Path("picture.png")], report) != [report]:
+    if report.is_dir() or not is_writable(report):
         raise UsageError(f"--report {report} must name a picture file, such as sheet.png")
     if report.resolve() in {path.resolve() for path in others}:
         raise UsageError(f"--report {report} is also an input or a result")
@@ -83,7 +84,7 @@ def targets_of_report(report: Path, others: list[Path]) -> None:
 
 @dataclass
 class _Batch:
-    """Pictures on their way through a pool of threads; the main thread only waits, so Ctrl-C is heard at once."""
+    """Pictures on their way through a pool of threads. The main thread only waits, so it hears Ctrl-C."""
 
     refiner: Refiner
     options: argparse.Namespace
@@ -95,7 +96,7 @@ class _Batch:
 
     def run(self, work: list[tuple[Path, Path]]) -> bool:
         """Refines all; True if Ctrl-C ended it early. What is written is whole."""
-        from tqdm import tqdm
+        from tqdm import tqdm  # type: ignore[import-untyped]
 
         with (
             tqdm(total=1000 * self.count, disable=not sys.stderr.isatty(), bar_format=_BAR) as bar,
@@ -106,15 +107,18 @@ class _Batch:
             }
             try:
                 for future in as_completed(futures):
-                    self._tell(future, *futures[future])
+                    self._tell(future, *futures.pop(future))
             except KeyboardInterrupt:
                 self.token.cancel()
                 pool.shutdown(cancel_futures=True)
+                for future, paths in futures.items():
+                    if not future.cancelled():
+                        self._tell(future, *paths)
                 print("hoirt: interrupted; the results written so far are complete", file=sys.stderr)
                 return True
         return False
 
-    def _one(self, source: Path, target: Path, bar: Any) -> Result:
+    def _one(self, source: Path, target: Path, bar: Any) -> PictureResult:
         from hoirt.imaging import save
 
         done = 0
@@ -146,9 +150,11 @@ class _Batch:
         finally:
             advance(1000)
 
-    def _tell(self, future: Future[Result], source: Path, target: Path) -> None:
+    def _tell(self, future: Future[PictureResult], source: Path, target: Path) -> None:
         """One line per picture, and its rows of the sheet."""
         from tqdm import tqdm
+
+        from hoirt import Result
 
         try:
             result = future.result()
@@ -159,10 +165,9 @@ class _Batch:
             if self.options.debug:
                 traceback.print_exception(error)
             tqdm.write(f"hoirt: {source}: {str(error).removeprefix(f'{source} ')}", file=sys.stderr)
-            return
-        hands = f"{len(result.hands)} hand{'' if len(result.hands) == 1 else 's'}"
-        status = result.status.replace("_", " ")
-        tqdm.write(f"{source} -> {target}: {status}, {hands}, {result.timings.total:.2f} s", file=sys.stdout)
+            result = Result(None, "error", error=error)
+        else:
+            tqdm.write(f"{source} -> {target}: {result.summary()}", file=sys.stdout)
         if self.sheet is not None:
             self.sheet.add(source.name, source, result)
 

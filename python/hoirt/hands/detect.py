@@ -72,8 +72,8 @@ def decode(maps: Mapping[str, NDArray[Any]], frame: Letterbox, threshold: float)
     """Boxes from the maps of one picture.
 
     Args:
-        maps: `score` (h, w) probability that a hand's centre lies in the cell; `center` (2, h, w) x, y inside the
-            cell 0..1; `side` (h, w) log(side / 192); `left` (h, w) probability of a left hand.
+        maps: `score` (h, w) probability that a hand's centre lies in the cell; `center` (2, h, w) x, y inside
+            the cell 0..1; `side` (h, w) log(side / 192); `left` (h, w) probability of a left hand.
         threshold: lowest score 0..1. Only cells that are the highest of their 3 x 3 neighbours count.
     """
     score = np.nan_to_num(maps["score"], nan=0.0)
@@ -109,4 +109,4 @@ def iou(a: Box, b: Box) -> float:
 
 def _highest_neighbour(score: NDArray[Any]) -> NDArray[Any]:
     padded = np.pad(score, 1, constant_values=-np.inf)
-    return np.max(np.lib.stride_tricks.sliding_window_view(padded, (3, 3)), axis=(2, 3))
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).max(axis=(2, 3)))

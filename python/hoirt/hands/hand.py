@@ -30,12 +30,13 @@ class Hand:
         box: square (x0, y0, x1, y1) in pixels of the picture.
         score: the detector's confidence 0..1; 1.0 for boxes given by the user.
         side: "left" or "right".
-        keypoints: (21, 2) float32 pixels (x, y): wrist, thumb, index, middle, ring, pinky; four each, tips last.
+        keypoints: (21, 2) float32 pixels (x, y): wrist, thumb, index, middle, ring, pinky; four each, tips
+            last.
         joints: (21, 3) float32 metres, the same joints in camera space (x right, y down, z away).
         vertices: (V, 3) float32 metres in camera space.
         faces: (F, 3) int32, outward winding for this side.
-        camera: intrinsics under which `vertices` project onto the picture. Each hand has its own camera, because
-            its mesh was estimated in a crop of its own; distances of two hands do not compare.
+        camera: intrinsics under which `vertices` project onto the picture. Each hand has its own camera,
+            because its mesh was estimated in a crop of its own; distances of two hands do not compare.
         region: (n, n) float32, probability over the square crop of 1.3 times the box that a pixel shows hand,
             malformed parts included; None if the pack's mesh network does not tell.
     """

@@ -33,20 +33,23 @@ def grow(mask: Mask, radius: int) -> Mask:
 
 
 def soften(mask: Mask, width: float, *, fade_at_border: bool) -> NDArray[np.float32]:
-    """Opacity float32 (h, w): 0 outside, rising smoothly over `width` pixels inside, so the edge lies in the mask.
+    """Opacity float32 (h, w): 0 outside, rising smoothly over `width` pixels inside, so the edge lies in the
+    mask.
 
-    `fade_at_border` says whether what lies beyond the array counts as outside: yes for a crop, no for a picture.
+    `fade_at_border` says whether what lies beyond the array counts as outside: yes for a crop, no for a
+    picture.
     """
     if width < 1:
         return mask.astype(np.float32)
     limit = int(np.ceil(width))
     outside = np.pad(~mask, 1, constant_values=fade_at_border)
     ramp = np.clip(distance(outside, limit)[1:-1, 1:-1] / np.float32(width + 1), 0, 1)
-    return ramp * ramp * (3 - 2 * ramp)
+    return np.asarray(ramp * ramp * (3 - 2 * ramp), np.float32)
 
 
 def distance(mask: Mask, limit: int) -> NDArray[np.float32]:
-    """Euclidean distance in pixels from every pixel to the nearest True one, exact up to `limit`, larger beyond.
+    """Euclidean distance in pixels from every pixel to the nearest True one, exact up to `limit`, larger
+    beyond.
 
     Two passes: along columns, then along rows the smallest dx^2 + dy^2.
     """
@@ -61,13 +64,15 @@ def distance(mask: Mask, limit: int) -> NDArray[np.float32]:
     for step in range(1, limit + 1):
         np.minimum(best[:, step:], squares[:, :-step] + step * step, out=best[:, step:])
         np.minimum(best[:, :-step], squares[:, step:] + step * step, out=best[:, :-step])
-    return np.sqrt(best)
+    return np.asarray(np.sqrt(best), np.float32)
 
 
 def _lookup(
     count: int, start: int, length: int, crop_start: int, crop_length: int, cells: int
 ) -> tuple[NDArray[np.intp], Mask]:
-    """For each of `count` samples over a window: the cell of the crop under its centre, and whether there is one."""
+    """For each of `count` samples over a window: the cell of the crop under its centre, and whether there is
+    one.
+    """
     position = start + (np.arange(count) + 0.5) * length / count
     index = np.floor((position - crop_start) * cells / crop_length).astype(np.intp)
     return index, (index >= 0) & (index < cells)

@@ -1,4 +1,4 @@
-"""From hand boxes to metric meshes: crops, the mesh network, and its weak-perspective camera made a pinhole."""
+"""From hand boxes to metric meshes: crops, the mesh network, its weak camera made a pinhole."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MeshEstimator:
         input_size: int,
         box_scale: float,
     ) -> None:
-        """`faces` (F, 3) of a right hand, wound outward; `joint_regressor` (21, V); crops are (input_size)^2."""
+        """`faces` (F, 3): of a right hand, outward; `joint_regressor` (21, V); `input_size`: side of a crop."""
         self._network = network
         self._faces = {"right": faces, "left": np.ascontiguousarray(faces[:, ::-1])}
         self._regressor = joint_regressor
@@ -90,7 +90,8 @@ class MeshEstimator:
 
 
 def pinhole(weak_camera: NDArray[np.float32], window: Window) -> tuple[NDArray[np.float32], Camera]:
-    """The translation (3,) in metres and the camera of the picture for the network's (s, tx, ty) in a square crop.
+    """The translation (3,) in metres and the camera of the picture for the network's (s, tx, ty) in a square
+    crop.
 
     HandRefiner's camera: f = 1000 L / 224 pixels, principal point at the middle of the crop of side L, and
     P_cam = P + (tx, ty, 2 f / (L s)).

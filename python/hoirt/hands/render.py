@@ -10,7 +10,9 @@ from hoirt.hands.window import Window
 
 
 def draw_depth(hands: list[Hand], window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Depth uint8 `size` (h, w) of `hands` seen through `window` of the picture; the nearer hand covers the other."""
+    """Depth uint8 `size` (h, w) of `hands` seen through `window` of the picture; the nearer hand covers the
+    other.
+    """
     canvas = np.zeros(size, np.uint8)
     for hand in sorted(hands, key=lambda hand: hand.apparent_scale):
         depth = encode_depth(metric_depth(hand, window, size))
@@ -19,7 +21,9 @@ def draw_depth(hands: list[Hand], window: Window, size: tuple[int, int]) -> NDAr
 
 
 def metric_depth(hand: Hand, window: Window, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Metres along z, float32 `size` (h, w), 0 where the hand is not. Back faces (inside the wrist) are not drawn."""
+    """Metres along z, float32 `size` (h, w), 0 where the hand is not. Back faces (inside the wrist) are not
+    drawn.
+    """
     from hoirt import _core
 
     scale_x, scale_y = size[1] / window.width, size[0] / window.height
@@ -37,7 +41,9 @@ def metric_depth(hand: Hand, window: Window, size: tuple[int, int]) -> NDArray[n
 
 
 def encode_depth(depth: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """uint8 255 (1 - 0.8 (z - nearest) / (farthest - nearest)) of metric `depth` (h, w), 0 staying 0 (HandRefiner)."""
+    """uint8 255 (1 - 0.8 (z - nearest) / (farthest - nearest)) of metric `depth` (h, w), 0 staying 0
+    (HandRefiner).
+    """
     hit = depth > 0
     if not hit.any():
         return np.zeros(depth.shape, np.uint8)

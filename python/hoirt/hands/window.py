@@ -33,14 +33,16 @@ class Window:
         return cls(0, 0, size[1], size[0])
 
     def cut(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """The pixels under the window, (height, width, ...); outside the picture its edge pixels are repeated."""
+        """The pixels under the window, (height, width, ...); outside the picture its edge pixels are
+        repeated.
+        """
         height, width = picture.shape[:2]
         rows, columns = self.clipped((height, width))
         if (rows.stop - rows.start, columns.stop - columns.start) == (self.height, self.width):
-            return picture[rows, columns]
+            return np.asarray(picture[rows, columns])
         across = np.arange(self.left, self.left + self.width).clip(0, width - 1)
         down = np.arange(self.top, self.top + self.height).clip(0, height - 1)
-        return picture[down[:, None], across]
+        return np.asarray(picture[down[:, None], across])
 
     def clipped(self, size: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the part that lies on a picture of `size` (H, W); empty slices if none does."""

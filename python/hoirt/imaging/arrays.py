@@ -33,13 +33,13 @@ def as_numpy(source: Any, what: str) -> NDArray[Any]:
 
 
 def to_uint8(array: NDArray[Any], what: str) -> Pixels:
-    """uint8 as it is; uint16 / 257; bool and float 0..1 times 255; rounded. NaN and out-of-range floats are errors."""
+    """uint8 as it is; uint16 / 257; bool and float 0..1 times 255; rounded. Other values are InputErrors."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
+        return np.where(array, np.uint8(255), np.uint8(0))
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.asarray((array.astype(np.uint32) + 128) // 257, np.uint8)
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not (np.isfinite(low) and np.isfinite(high)):

@@ -14,10 +14,12 @@ from hoirt.imaging.read import load
 
 
 def load_mask(source: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """True = regenerate, bool (H, W). Takes whatever `load` takes, and arrays of 0 and 1; the threshold is half."""
+    """True = regenerate, bool (H, W). Takes whatever `load` takes, and arrays of 0 and 1; the threshold is
+    half.
+    """
     if is_array(source):
         array = as_numpy(source, "mask")
-        if array.dtype.kind in "iu" and array.size and 0 <= array.min() and array.max() <= 1:
+        if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 1:
             source = array.astype(np.bool_)
     return _one_channel(source, size, "mask") >= 128
 

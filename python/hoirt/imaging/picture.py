@@ -23,8 +23,8 @@ MAX_SIDE = 8192
 class Picture:
     """One upright picture.
 
-    `pixels` is RGB uint8 (H, W, 3). `alpha`, uint8 (H, W), is kept aside and put back on results. `original` is
-    the upright input: a PIL image (also for paths) or a NumPy array.
+    `pixels` is RGB uint8 (H, W, 3). `alpha`, uint8 (H, W), is kept aside and put back on results. `original`
+    is the upright input: a PIL image (also for paths) or a NumPy array.
     """
 
     pixels: Pixels
@@ -45,8 +45,9 @@ class Picture:
     def rebuild(self, pixels: Pixels) -> Image | NDArray[np.uint8]:
         """New RGB pixels (H, W, 3) in the input's kind.
 
-        Arrays give uint8 arrays of the input's shape; PIL images and paths give PIL images. Grey stays grey and
-        alpha stays as it was; every other PIL mode (palette, CMYK, 16 bit, ...) becomes 8-bit RGB, RGBA or grey.
+        Arrays give uint8 arrays of the input's shape; PIL images and paths give PIL images. Grey stays grey
+        and alpha stays as it was; every other PIL mode (palette, CMYK, 16 bit, ...) becomes 8-bit RGB, RGBA
+        or grey.
         """
         channels = _luminance(pixels)[..., None] if self.grey else pixels
         if self.alpha is not None:

@@ -15,20 +15,18 @@ def resize(
 ) -> NDArray[Any]:
     """`array`, uint8 or float32, (H, W) or (H, W, C), resampled to `size` (h, w) with its dtype kept.
 
-    `box` = (x0, y0, x1, y1) in source pixels selects the part that fills `size`; neighbours beyond the box still
-    count in the filter, so parts of one picture join without seams. `smooth` picks bicubic for 8 bit and bilinear
-    for float (which never overshoots), both antialiased when shrinking; otherwise the nearest pixel.
+    `box` = (x0, y0, x1, y1) in source pixels selects the part that fills `size`; neighbours beyond the box
+    still count in the filter, so parts of one picture join without seams. `smooth` picks bicubic for 8 bit
+    and bilinear for float (which never overshoots), both antialiased when shrinking; otherwise the nearest
+    pixel.
     """
     from PIL import Image
 
     if box is None and array.shape[:2] == size:
         return array
-    if array.dtype == np.float32:
-        method = Image.Resampling.BILINEAR
-    else:
-        method = Image.Resampling.BICUBIC
-    if not smooth:
-        method = Image.Resampling.NEAREST
+    method = Image.Resampling.NEAREST
+    if smooth:
+        method = Image.Resampling.BILINEAR if array.dtype == np.float32 else Image.Resampling.BICUBIC
     wanted = (size[1], size[0])
     if array.ndim == 3 and array.dtype == np.float32:
         planes = [Image.fromarray(np.ascontiguousarray(array[..., c])) for c in range(array.shape[2])]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def save(image: Any, path: str | os.PathLike[str]) -> Path:
     """Writes `image` (PIL image, or uint8 array of 1, 3 or 4 channels) to `path` and returns the path.
 
-    The suffix names the format; JPEG is written at quality 95 without chroma subsampling. Modes that the format
-    cannot hold are converted: alpha is laid over white. The file appears whole or not at all.
+    The suffix names the format; JPEG is written at quality 95 without chroma subsampling. Modes that the
+    format cannot hold are converted: alpha is laid over white. The file appears whole or not at all.
 
     Raises:
         InputError: unknown suffix, missing folder, or the file cannot be written.

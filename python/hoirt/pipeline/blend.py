@@ -1,4 +1,4 @@
-"""Pastes new colours into the picture, opacity rising inside the mask, so every other pixel keeps its bits."""
+"""Pastes new colours into the picture; opacity rises inside the mask, every other pixel keeps its bits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _BAND = 256  # rows at a time: a hand that fills an 8k picture must not need gig
 def blend(
     pixels: NDArray[np.uint8], changed: NDArray[np.uint8], region: Region, colours: NDArray[np.float32]
 ) -> None:
-    """Writes a region's `colours` (h, w, 3), float32 0..255 at working size, into `pixels` (H, W, 3) in place.
+    """Writes a region's `colours` (h, w, 3), float32 0..255 at working size, into `pixels` (H, W, 3) in
+    place.
 
     Sets `changed` (H, W) to 1 over the region's mask; pixels outside are not touched.
     """

@@ -80,7 +80,7 @@ def _entries(told: Any) -> list[Any]:
         raise InputError("hands must be a list; write hands=[hand]")
     if not isinstance(told, list | tuple | np.ndarray):
         raise InputError(
-            f"hands must be a list of boxes (x0, y0, x1, y1), of keypoints (21, 2), or of Hand objects, "
+            "hands must be a list of boxes (x0, y0, x1, y1), of keypoints (21, 2), or of Hand objects, "
             f"not a {type(told).__name__}"
         )
     if len(told) > _MOST:
@@ -105,8 +105,8 @@ def _box(entry: Any, size: tuple[int, int], name: str) -> Box:
     y0, y1 = np.clip(values[[1, 3]], 0, height).tolist()
     if x1 <= x0 or y1 <= y0:
         raise InputError(
-            f"{name} = {tuple(np.round(values, 1).tolist())} is empty or outside the picture of {width} x {height} "
-            f"pixels; give x0 < x1 and y0 < y1"
+            f"{name} = {tuple(np.round(values, 1).tolist())} is empty or outside the picture of "
+            f"{width} x {height} pixels; give x0 < x1 and y0 < y1"
         )
     return x0, y0, x1, y1
 

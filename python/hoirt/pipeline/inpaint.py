@@ -90,7 +90,9 @@ class Inpainter:
             return np.ascontiguousarray(colours)
 
     def _encode(self, pictures: NDArray[np.uint8], holes: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """Latents (N, 4, h, w) of the pictures and of the pictures with their holes grey: the posterior's mean."""
+        """Latents (N, 4, h, w) of the pictures and of the pictures with their holes grey: the posterior's
+        mean.
+        """
         images = pictures.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - np.float32(1)
         both = np.concatenate([images, images * ~holes[:, None]])
         latents = self._encoder.run({"image": both})["mean"] * self._scaling
@@ -101,13 +103,14 @@ def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:
     """Raises InputError unless a caller's noise has the shape the step table consumes."""
     if noise is not None and noise.shape != shape:
         raise InputError(
-            f"noise has shape {noise.shape}; this call needs {shape}: streams, regions, channels, height, width"
+            f"noise has shape {noise.shape}; this call needs {shape}: "
+            "streams, regions, channels, height, width"
         )
 
 
 def _latent_mask(regions: Sequence[Region], factor: int) -> Floats:
     """(N, 1, h / factor, w / factor): 1 where any pixel of the latent cell is regenerated."""
-    masks = np.stack([region.mask for region in regions])
+    masks: NDArray[np.bool_] = np.stack([region.mask for region in regions])
     count, height, width = masks.shape
     cells = masks.reshape(count, height // factor, factor, width // factor, factor)
-    return cells.any(axis=(2, 4))[:, None].astype(np.float32)
+    return np.asarray(cells.any(axis=(2, 4)), np.float32)[:, None]

@@ -27,7 +27,8 @@ class Models:
     Attributes:
         title: name and version of the pack. backend: name of the runtime. precision: of its arithmetic.
         settings: the pack's defaults. scheduler: the config of the sampler it was trained for.
-        find: pixels -> hands. embed: prompt -> embeddings. plan: hands -> regions. inpaint: regions -> colours.
+        find: pixels -> hands. embed: prompt -> embeddings. plan: hands -> regions. inpaint: regions ->
+            colours.
     """
 
     def __init__(

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Refiner:
     """Repairs malformed hands in pictures.
 
-    Opening reads and, the first time, compiles the networks; one Refiner then serves any number of calls, from any
-    number of threads at once.
+    Opening reads and, the first time, compiles the networks; one Refiner then serves any number of calls,
+    from any number of threads at once.
     """
 
     def __init__(
@@ -105,27 +105,28 @@ class Refiner:
     ) -> Result | list[Result]:
         """Repairs the hands of one picture, or of each in a list.
 
-        For a list, every argument marked * may be a list too, with an entry per picture; a picture that fails gives
-        a Result with status "error" and does not stop the others.
+        For a list, every argument marked * may be a list too, with an entry per picture; a picture that fails
+        gives a Result with status "error" and does not stop the others.
 
         Args:
             image: path, PIL image of any mode, NumPy array or DLPack tensor on the CPU: (H, W), (H, W, 1),
                 (H, W, 3) or (H, W, 4), RGB(A); uint8, uint16, bool or float 0..1; sides 1..8192.
             prompt: * what the picture shows, such as "an open palm".
             negative_prompt: * what it shall not show; None takes the pack's.
-            hands: * where the hands are: boxes (x0, y0, x1, y1) or keypoints (21, 2) in pixels, or Hand objects.
-                None detects them.
+            hands: * where the hands are: boxes (x0, y0, x1, y1) or keypoints (21, 2) in pixels, or Hand
+                objects. None detects them.
             mask: * (H, W), 1 = regenerate; replaces the mask made from the hands. Hands outside it stay.
-            depth: * (H, W) uint8, 255 near .. 51 far, 0 background; replaces the rendered depth. Where no hand is
-                found, the region is taken from `depth` and `mask`.
+            depth: * (H, W) uint8, 255 near .. 51 far, 0 background; replaces the rendered depth. Where no
+                hand is found, the region is taken from `depth` and `mask`.
             strength: how firmly the depth is obeyed, 0..1.5. "adaptive" comes with a later version.
             steps: denoising steps, 1..1000; None takes the pack's.
-            guidance: classifier-free guidance scale, 0..100; 1 runs no unconditional pass; None takes the pack's.
+            guidance: classifier-free guidance scale, 0..100; 1 runs no unconditional pass; None takes the
+                pack's.
             scheduler: None takes the pack's; a diffusers class name, or its start ("DPMSolver"); or a config.
             seed: * 0 .. 2**64 - 1. Hand k of a picture draws from seed + k * 2**32 (mod 2**64), so a hand's
                 result depends neither on the other hands nor on the other pictures.
-            noise: * (K, N, 4, h, w) float32 standard normals used instead of the seed, for N regions; `hoirt.schedules`
-                documents the K streams.
+            noise: * (K, N, 4, h, w) float32 standard normals used instead of the seed, for N regions;
+                `hoirt.schedules` documents the K streams.
             region: "crop": a square around each hand; "frame": the whole picture at once, as in the paper.
             on_step: called with a StepInfo after every step; returning False cancels.
             cancel: a token that another thread may cancel.

@@ -22,10 +22,11 @@ class Result:
     """One refined picture.
 
     Attributes:
-        image: the picture in its own kind: PIL image for a path or PIL image, array for an array. Pixels where
-            `mask` is 0 are bit-identical to the input. Refined arrays are uint8 of the input's shape; refined PIL
-            images keep RGB, RGBA, L and LA, other modes become the nearest of these. Where nothing was refined it
-            is an upright copy of the input, dtype and mode included. None for status "error".
+        image: the picture in its own kind: PIL image for a path or PIL image, array for an array. Pixels
+            where `mask` is 0 are bit-identical to the input. Refined arrays are uint8 of the input's shape;
+            refined PIL images keep RGB, RGBA, L and LA, other modes become the nearest of these. Where
+            nothing was refined it is an upright copy of the input, dtype and mode included. None for status
+            "error".
         status: "refined"; "no_hand": none was found; "unchanged": the hands found lie outside the given mask;
             "error": this picture of a list failed, see `error`.
         hands: the hands found or given.
@@ -46,6 +47,13 @@ class Result:
     seed: int = 0
     timings: Timings = field(default_factory=Timings, repr=False)
     error: Exception | None = None
+
+    def summary(self) -> str:
+        """One line: what happened, how many hands, how long; or the error."""
+        if self.error is not None:
+            return f"failed, {self.error}".replace("\n", " ")
+        hands = f"{len(self.hands)} hand{'' if len(self.hands) == 1 else 's'}"
+        return f"{self.status.replace('_', ' ')}, {hands}, {self.timings.total:.2f} s"
 
 
 @dataclass(frozen=True, eq=False)

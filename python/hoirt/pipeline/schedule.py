@@ -11,7 +11,7 @@ from hoirt.pipeline.options import Settings
 if TYPE_CHECKING:
     from hoirt.schedules import StepTable
 
-# What the model was trained with. The rest of a config belongs to the sampler and does not carry over to another.
+# What the model was trained with; the rest of a config belongs to one sampler and does not carry over.
 _OF_THE_MODEL = (
     "num_train_timesteps",
     "beta_start",
@@ -28,8 +28,8 @@ def step_table(trained: Mapping[str, Any], settings: Settings) -> StepTable:
 
     Args:
         trained: the pack's scheduler config.
-        settings: `scheduler` is None for the pack's own; a class name such as "EulerDiscreteScheduler", or its
-            start, "Euler"; or a config, whose missing training options are filled from the pack's.
+        settings: `scheduler` is None for the pack's own; a class name such as "EulerDiscreteScheduler", or
+            its start, "Euler"; or a config, whose missing training options are filled from the pack's.
     """
     from hoirt.schedules import build
     from hoirt.schedules.build import FAMILIES

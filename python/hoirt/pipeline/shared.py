@@ -36,8 +36,8 @@ def refine(image: ImageLike, **options: Unpack[RefineOptions]) -> Result: ...
 def refine(image: Any, **options: Unpack[RefineOptions]) -> Any:
     """Repairs the hands of a picture, or of each in a list, with the bundled pack.
 
-    Takes what `Refiner.__call__` takes: prompt, negative_prompt, hands, mask, depth, strength, steps, guidance,
-    scheduler, seed, noise, region, on_step, cancel. The Refiner is opened once and kept.
+    Takes what `Refiner.__call__` takes: prompt, negative_prompt, hands, mask, depth, strength, steps,
+    guidance, scheduler, seed, noise, region, on_step, cancel. The Refiner is opened once and kept.
     """
     return shared_refiner()(image, **options)
 
