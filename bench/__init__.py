@@ -1,0 +1,1 @@
+"""Benchmarks: quality judged by networks of their own, and speed against peers."""
