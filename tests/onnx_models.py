@@ -21,7 +21,7 @@ def save(
     opset: int = 21,
     external: bool = False,
 ) -> Path:
-    """Writes the graph, with its weights in `<stem>.bin` if `external`."""
+    """Writes the graph, with all but the smallest weights in `<stem>.bin` if `external`."""
     tensors = [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()]
     graph = helper.make_graph(list(nodes), "tiny", list(inputs), list(outputs), tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
@@ -30,7 +30,7 @@ def save(
         str(path),
         save_as_external_data=external,
         location=path.with_suffix(".bin").name if external else None,
-        size_threshold=0,
+        size_threshold=100,
     )
     return path
 

@@ -53,7 +53,7 @@ def test_static_shapes(backend, net_path):
     inputs = inputs_for()
     np.testing.assert_allclose(network.run(inputs)["y"], reference(net_path, inputs)[0], **TOLERANCE)
     with pytest.raises(InputError, match=r"x.*\(2, 3, 8, 8\).*\(1, 3, 8, 8\)"):
-        network.run(inputs_for(1))
+        network.run({**inputs, "x": inputs["x"][:1]})
 
 
 def test_shapes_may_stay_dynamic(backend, net_path):
@@ -66,7 +66,7 @@ def test_shapes_may_stay_dynamic(backend, net_path):
 @pytest.mark.parametrize(
     "shapes,message",
     [
-        ({"z": (1,)}, '"z".*it has: x, gain'),
+        ({"z": (1,)}, "'z'; it has x, gain"),
         ({"x": (1, 4, 8, 8)}, r"\(1, 4, 8, 8\).*\(-1, 3, -1, -1\)"),
         ({"x": (1, 3, 8)}, r"\(1, 3, 8\)"),
         ({"x": (0, 3, 8, 8)}, r"\(0, 3, 8, 8\)"),

@@ -7,6 +7,8 @@
 namespace hoirt::openvino {
 namespace {
 
+constexpr std::size_t longest_reason = 600;
+
 // The reader of ONNX files names the node behind an output "<output name>/sink_port_0". A value may carry further
 // names, so the first of its set is not always the one in the file.
 std::string output_name(const ov::Output<const ov::Node>& output) {
@@ -107,6 +109,11 @@ std::string reason(const std::exception& error) {
   for (std::string line; std::getline(lines, line);) {
     const bool location = line.starts_with("Exception from ");
     if (!line.empty() && !location) text += (text.empty() ? "" : " ") + line;
+  }
+  // A damaged file may be quoted in there, so the text is cut and made printable.
+  if (text.size() > longest_reason) text.resize(longest_reason);
+  for (char& letter : text) {
+    if (letter < ' ' || letter > '~') letter = '?';
   }
   return text.empty() ? "no reason given" : text;
 }

@@ -2,6 +2,7 @@
 #include "csrc/openvino/model_file.h"
 
 #include <filesystem>
+#include <openvino/frontend/manager.hpp>
 #include <openvino/op/constant.hpp>
 
 #include "csrc/openvino/convert.h"
@@ -10,34 +11,21 @@
 namespace hoirt::openvino {
 namespace {
 
-std::string list_names(const std::vector<Port>& ports) {
-  std::string text;
-  for (const auto& port : ports) text += (text.empty() ? "" : ", ") + port.name;
-  return text;
-}
-
-const Port& find_port(const std::vector<Port>& ports, const std::string& name, const std::string& path) {
-  for (const auto& port : ports) {
-    if (port.name == name) return port;
-  }
-  throw InputError("shapes name the input \"" + name + "\", which " + path + " does not have; it has: " +
-                   list_names(ports));
-}
-
 // The friendly name of an input is its name in the file, but another name may come first in its tensor's set.
 void set_shapes(ov::Model& model, const std::string& path, const std::map<std::string, Shape>& shapes) {
   const std::vector<Port> ports = input_ports(model);
   std::map<std::size_t, ov::PartialShape> by_index;
   for (const auto& [name, shape] : shapes) {
-    const Port& port = find_port(ports, name, path);
-    const bool fits = ov::PartialShape(partial_shape_of(port.shape)).compatible(partial_shape_of(shape));
+    const Port* port = find_port(ports, name);
+    if (!port) throw InputError("shapes: " + path + " has no input '" + name + "'; it has " + port_names(ports));
+    const bool fits = partial_shape_of(port->shape).compatible(partial_shape_of(shape));
     bool positive = true;
     for (const auto extent : shape) positive = positive && (extent > 0 || extent == -1);
     if (!fits || !positive) {
-      throw InputError("input \"" + name + "\" of " + path + " cannot have shape " + to_string(shape) +
-                       "; the file says " + to_string(port.shape) + " (-1: any extent above 0)");
+      throw InputError("shapes: the input '" + name + "' of " + path + " cannot be " + to_string(shape) +
+                       "; the file says " + to_string(port->shape) + " (-1: any extent above 0)");
     }
-    by_index.emplace(static_cast<std::size_t>(&port - ports.data()), partial_shape_of(shape));
+    by_index.emplace(static_cast<std::size_t>(port - ports.data()), partial_shape_of(shape));
   }
   try {
     model.reshape(by_index);
@@ -58,11 +46,13 @@ void check_model_path(const std::string& path) {
   }
 }
 
-std::shared_ptr<ov::Model> read_model(ov::Core& core, const std::string& path,
-                                      const std::map<std::string, Shape>& shapes) {
+std::shared_ptr<ov::Model> read_model(const std::string& path, const std::map<std::string, Shape>& shapes) {
   std::shared_ptr<ov::Model> model;
   try {
-    model = core.read_model(path);
+    // Not ov::Core::read_model: that offers a damaged file to the parsers of every other format too.
+    const auto frontend = ov::frontend::FrontEndManager().load_by_framework("onnx");
+    constexpr bool map_weights = true;
+    model = frontend->convert(frontend->load(path, map_weights));
   } catch (const std::exception& error) {
     const std::string text = reason(error);
     if (text.find("No conversion rule found") != std::string::npos) {
@@ -70,6 +60,8 @@ std::shared_ptr<ov::Model> read_model(ov::Core& core, const std::string& path,
     }
     throw PackError("cannot read the model " + path + ": " + text);
   }
+  // An empty file is a valid, empty message in ONNX's encoding.
+  if (model->get_results().empty()) throw PackError("the model " + path + " has no outputs, it is not a network");
   if (!shapes.empty()) set_shapes(*model, path, shapes);
   make_norms_stable(*model);
   return model;

@@ -15,8 +15,7 @@ void check_model_path(const std::string& path);
 
 // The model with `shapes` set and its normalisations made independent of the thread count.
 // Throws PackError for a damaged file, BackendError for operations that OpenVINO lacks, InputError for wrong shapes.
-std::shared_ptr<ov::Model> read_model(ov::Core& core, const std::string& path,
-                                      const std::map<std::string, Shape>& shapes);
+std::shared_ptr<ov::Model> read_model(const std::string& path, const std::map<std::string, Shape>& shapes);
 
 // Bytes of all constants: what each compiled form of the model holds at least.
 std::size_t weight_bytes(const ov::Model& model);

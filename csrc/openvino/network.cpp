@@ -16,39 +16,6 @@ namespace {
 
 constexpr std::size_t program_memory = std::size_t{4} << 30;  // bytes that the programs of one network may share
 
-std::string describe(const Port& port) { return to_string(port.dtype) + " " + to_string(port.shape); }
-
-std::string list_ports(const std::vector<Port>& ports) {
-  std::string text;
-  for (const auto& port : ports) text += (text.empty() ? "" : ", ") + port.name + " " + describe(port);
-  return text;
-}
-
-bool accepts(const Port& port, const Tensor& tensor) {
-  if (tensor.dtype() != port.dtype || tensor.rank() != port.shape.size()) return false;
-  for (std::size_t axis = 0; axis < tensor.rank(); ++axis) {
-    const auto wanted = port.shape[axis];
-    if (wanted < 0 ? tensor.shape()[axis] < 1 : tensor.shape()[axis] != wanted) return false;
-  }
-  return true;
-}
-
-void check_tensor(const char* side, const Port& port, const Tensor& tensor) {
-  if (!accepts(port, tensor)) {
-    throw InputError(std::string(side) + " \"" + port.name + "\" must be " + describe(port) +
-                     " (-1: any extent above 0); got " + to_string(tensor.dtype()) + " " + to_string(tensor.shape()));
-  }
-}
-
-void check_names(const char* side, const std::vector<Port>& ports, const TensorMap& tensors) {
-  for (const auto& item : tensors) {
-    const auto& name = item.first;
-    if (std::none_of(ports.begin(), ports.end(), [&name](const Port& port) { return port.name == name; })) {
-      throw InputError("unknown " + std::string(side) + " \"" + name + "\"; this network has " + list_ports(ports));
-    }
-  }
-}
-
 // What OpenVINO throws while it compiles or runs, as hoirt's own errors.
 template <typename Action>
 auto guarded(const std::string& doing, Action&& action) {
@@ -126,7 +93,7 @@ OpenVinoNetwork::OpenVinoNetwork(std::shared_ptr<ov::Core> core, NetworkOptions 
 
 // Read on the first need: a network whose programs all come from the cache never parses its file.
 std::shared_ptr<ov::Model> OpenVinoNetwork::model() {
-  if (!model_) model_ = read_model(*core_, options_.path, options_.shapes);
+  if (!model_) model_ = read_model(options_.path, options_.shapes);
   return model_;
 }
 
@@ -201,7 +168,7 @@ std::shared_ptr<Program> OpenVinoNetwork::build(const std::string& signature, co
     try {
       model_shaped->reshape(by_index);
     } catch (const ov::Exception& error) {
-      throw InputError("the shapes of the inputs do not fit together, " + signature + " for " + list_ports(inputs_) +
+      throw InputError("the shapes of the inputs do not fit together, " + signature + " for " + port_names(inputs_) +
                        ": " + reason(error));
     }
   }
@@ -214,39 +181,36 @@ std::shared_ptr<Program> OpenVinoNetwork::build(const std::string& signature, co
   return program;
 }
 
-std::vector<const Tensor*> OpenVinoNetwork::check_inputs(const TensorMap& inputs) const {
-  check_names("input", inputs_, inputs);
+std::vector<const Tensor*> OpenVinoNetwork::ordered_inputs(const TensorMap& inputs) const {
+  check_inputs(inputs_, inputs);
   std::vector<const Tensor*> ordered;
   for (const auto& port : inputs_) {
-    const auto found = inputs.find(port.name);
-    if (found == inputs.end()) {
-      throw InputError("missing input \"" + port.name + "\"; this network needs " + list_ports(inputs_));
-    }
-    check_tensor("input", port, found->second);
-    ordered.push_back(&found->second);
+    const Tensor& tensor = inputs.at(port.name);
+    if (tensor.empty()) throw InputError(port.name + " must not be empty; got shape " + to_string(tensor.shape()));
+    ordered.push_back(&tensor);
   }
   return ordered;
 }
 
-std::vector<Tensor*> OpenVinoNetwork::check_outputs(TensorMap& outputs) const {
-  check_names("output", outputs_, outputs);
-  std::vector<Tensor*> ordered;
-  for (const auto& port : outputs_) {
-    const auto found = outputs.find(port.name);
-    ordered.push_back(found == outputs.end() ? nullptr : &found->second);
-    if (ordered.back() && ordered.back()->raw()) check_tensor("output", port, *ordered.back());
+std::vector<Tensor*> OpenVinoNetwork::ordered_outputs(TensorMap& outputs) const {
+  std::vector<Tensor*> ordered(outputs_.size(), nullptr);
+  for (auto& [name, tensor] : outputs) {
+    const Port* port = find_port(outputs_, name);
+    if (!port) throw InputError("the network has no output '" + name + "'; it has " + port_names(outputs_));
+    if (tensor.raw()) check_port(*port, tensor);
+    ordered[static_cast<std::size_t>(port - outputs_.data())] = &tensor;
   }
   return ordered;
 }
 
 void OpenVinoNetwork::run(const TensorMap& inputs, TensorMap& outputs, void*) {
-  const auto ordered_inputs = check_inputs(inputs);
-  const auto ordered_outputs = check_outputs(outputs);
+  const auto given = ordered_inputs(inputs);
+  const auto wanted = ordered_outputs(outputs);
   std::vector<Shape> shapes;
   if (specialise_) {
-    for (const auto* tensor : ordered_inputs) shapes.push_back(tensor->shape());
+    for (const auto* tensor : given) shapes.push_back(tensor->shape());
   }
-  guarded("running " + options_.path, [&] { program_for(shapes)->run(ordered_inputs, ordered_outputs); });
+  guarded("running " + options_.path, [&] { program_for(shapes)->run(given, wanted); });
 }
 
 }  // namespace hoirt::openvino

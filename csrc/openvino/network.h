@@ -39,8 +39,8 @@ class OpenVinoNetwork final : public Network {
   std::shared_ptr<Program> build(const std::string& signature, const std::vector<Shape>& shapes);
   std::string blob_path(const std::string& signature) const;
   std::string blob_key(const std::string& signature) const;
-  std::vector<const Tensor*> check_inputs(const TensorMap& inputs) const;
-  std::vector<Tensor*> check_outputs(TensorMap& outputs) const;
+  std::vector<const Tensor*> ordered_inputs(const TensorMap& inputs) const;
+  std::vector<Tensor*> ordered_outputs(TensorMap& outputs) const;
 
   std::shared_ptr<ov::Core> core_;
   NetworkOptions options_;

@@ -6,6 +6,8 @@
 #include <openvino/core/graph_util.hpp>
 #include <openvino/core/rt_info.hpp>
 #include <openvino/opsets/opset13.hpp>
+#include <openvino/pass/constant_folding.hpp>
+#include <openvino/pass/manager.hpp>
 #include <vector>
 
 namespace hoirt::openvino {
@@ -43,10 +45,21 @@ ov::Output<ov::Node> stable_form(const GroupNormalization& node, std::size_t ran
   return std::make_shared<ov::opset13::Add>(scaled, per_channel(node.input_value(2), rank));
 }
 
+// The value of an output, if it does not depend on what the inputs hold. ONNX layer normalisation computes its axes from
+// the rank of its input.
+std::shared_ptr<Constant> fold(const ov::Output<ov::Node>& output, const ov::ParameterVector& parameters) {
+  if (auto constant = ov::as_type_ptr<Constant>(output.get_node_shared_ptr())) return constant;
+  const auto part = std::make_shared<ov::Model>(ov::OutputVector{output}, parameters)->clone();
+  ov::pass::Manager passes;
+  passes.register_pass<ov::pass::ConstantFolding>();
+  passes.run_passes(part);
+  return ov::as_type_ptr<Constant>(part->get_results().at(0)->get_input_node_shared_ptr(0));
+}
+
 // True for a normalisation over every axis but the first.
-bool spans_item(const MVN& node, std::size_t rank) {
-  const auto axes = ov::as_type_ptr<Constant>(node.get_input_node_shared_ptr(1));
-  if (!axes || rank < 3) return false;
+bool spans_item(const MVN& node, std::size_t rank, const ov::ParameterVector& parameters) {
+  const auto axes = rank < 3 ? nullptr : fold(node.input_value(1), parameters);
+  if (!axes) return false;
   std::vector<bool> covered(rank, false);
   for (const auto axis : axes->cast_vector<std::int64_t>()) {
     const auto signed_rank = static_cast<std::int64_t>(rank);
@@ -65,7 +78,7 @@ void make_norms_stable(ov::Model& model) {
     ov::Output<ov::Node> stable;
     if (const auto group = ov::as_type_ptr<GroupNormalization>(node)) {
       stable = stable_form(*group, rank);
-    } else if (const auto mvn = ov::as_type_ptr<MVN>(node); spans_item(*mvn, rank)) {
+    } else if (const auto mvn = ov::as_type_ptr<MVN>(node); spans_item(*mvn, rank, model.get_parameters())) {
       stable = normalize_groups(mvn->input_value(0), 1, mvn->get_normalize_variance(), mvn->get_eps(),
                                 mvn->get_eps_mode());
     } else {
