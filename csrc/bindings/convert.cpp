@@ -21,6 +21,8 @@ auto or_input_error(const std::string& name, const Convert& convert) {
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;  // KeyboardInterrupt and its like
     throw InputError(name + ": " + error.what());
+  } catch (const py::cast_error&) {
+    throw InputError(name + ": a value has the wrong type");
   }
 }
 

@@ -1,4 +1,4 @@
-"""Latents for the diffusion stage: every crop and its mirror image, encoded once with a random hand mask."""
+"""Latents for the diffusion stage: every crop, or its mirror image, encoded once with a random hand mask."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def prepare(work: Path, first: int, count: int, name: str, seed: int = 44) -> di
     """Loads, or makes and stores, the latents of the crops of a range of seeds.
 
     latents and masked (N, 4, 32, 32) float16, unscaled; mask (N, 32, 32) bool, true = regenerate; depth (N, 128, 128)
-    uint8; caption (N,). The second half holds the mirror images.
+    uint8; caption (N,). Half of the crops, drawn at random, are mirrored.
     """
     path = work / f"latents-{name}.npz"
     if path.exists():
@@ -52,26 +52,25 @@ def prepare(work: Path, first: int, count: int, name: str, seed: int = 44) -> di
     columns = dataset.load(work / "data", first, count, ("image", "region", "malformed_region", "depth", "caption"))
     generator = seeded(seed)
     parts: dict[str, list[NDArray[np.generic]]] = {key: [] for key in KEYS}
-    for mirrored in (False, True):
-        for start in range(0, len(columns["image"]), 256):
-            part = slice(start, start + 256)
-            images = torch.from_numpy(columns["image"][part])
-            regions = torch.from_numpy(columns["region"][part] | columns["malformed_region"][part])
-            depth = torch.from_numpy(columns["depth"][part])
-            captions = [str(c) for c in columns["caption"][part]]
-            if mirrored:
-                images, regions, depth = images.flip(2), regions.flip(2), depth.flip(2)
-                captions = [_swap_sides(c) for c in captions]
-            masks = random_masks(regions, generator)
-            # The hole is mid grey: 127 is -0.004 in -1..1, the nearest that uint8 has to 0.
-            holes = images.masked_fill(masks.unsqueeze(-1), 127)
-            parts["latents"].append(vae_stage.encode_all(vae, images, device).numpy())
-            parts["masked"].append(vae_stage.encode_all(vae, holes, device).numpy())
-            latent_mask = functional.max_pool2d(masks.float().unsqueeze(1), FACTOR)[:, 0] > 0
-            parts["mask"].append(latent_mask.numpy())
-            parts["depth"].append(depth.numpy())
-            parts["caption"].append(np.array(captions))
-            print(f"latents {name}: {start + len(images)} of {len(columns['image'])}, mirrored {mirrored}", flush=True)
+    for start in range(0, len(columns["image"]), 256):
+        part = slice(start, start + 256)
+        images = torch.from_numpy(columns["image"][part])
+        regions = torch.from_numpy(columns["region"][part] | columns["malformed_region"][part])
+        depth = torch.from_numpy(columns["depth"][part])
+        flip = torch.rand(len(images), generator=generator) < 0.5
+        images[flip], regions[flip], depth[flip] = images[flip].flip(2), regions[flip].flip(2), depth[flip].flip(2)
+        captions = [str(c) for c in columns["caption"][part]]
+        captions = [_swap_sides(c) if f else c for c, f in zip(captions, flip.tolist(), strict=True)]
+        masks = random_masks(regions, generator)
+        # The hole is mid grey: 127 is -0.004 in -1..1, the nearest that uint8 has to 0.
+        holes = images.masked_fill(masks.unsqueeze(-1), 127)
+        parts["latents"].append(vae_stage.encode_all(vae, images, device).numpy())
+        parts["masked"].append(vae_stage.encode_all(vae, holes, device).numpy())
+        latent_mask = functional.max_pool2d(masks.float().unsqueeze(1), FACTOR)[:, 0] > 0
+        parts["mask"].append(latent_mask.numpy())
+        parts["depth"].append(depth.numpy())
+        parts["caption"].append(np.array(captions))
+        print(f"latents {name}: {start + len(images)} of {len(columns['image'])}", flush=True)
     stored = {key: np.concatenate(values) for key, values in parts.items()}
     temporary = path.with_suffix(".part.npz")
     np.savez(temporary, **stored)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from export.tiny import dataset
 from export.tiny.models import make_vae
@@ -20,7 +21,7 @@ def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train(work: Path, *, count: int, minutes: float, seed: int = 11) -> None:
-    """Trains on the crops of seeds 0..count: L1 on colours and on edges, and a small KL term."""
+    """Trains on the crops of seeds 0..count: L1 on colours, tints and edges, and a small KL term."""
     columns = dataset.load(work / "data", 0, count, ("image", "malformed"))
     images = torch.from_numpy(np.concatenate([columns["image"], columns["malformed"]]))
     torch.manual_seed(seed)
@@ -39,9 +40,15 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 11) -> None:
         with autocast(trainer.device):
             posterior = vae.encode(batch).latent_dist
             decoded = vae.decode(posterior.sample()).sample.float()
-        loss = (decoded - batch).abs().mean()
+        error = decoded - batch
+        # Grey is easy and colour is not: without terms of its own, all four channels are spent on brightness and warmth,
+        # and the third axis, green against magenta, is lost. So it has a weight, and a channel that must carry it.
+        tint = functional.avg_pool2d(error - error.mean(dim=1, keepdim=True), 4)
+        green = functional.avg_pool2d(batch[:, 1] - (batch[:, 0] + batch[:, 2]) / 2.0, 4)
+        loss = error.abs().mean() + 3.0 * tint.abs().mean()
+        loss = loss + (posterior.mean[:, 0].float() - 4.0 * green).abs().mean()
         loss = loss + 0.7 * sum((a - b).abs().mean() for a, b in zip(_edges(decoded), _edges(batch), strict=True))
-        return loss + 5e-6 * posterior.kl().float().mean() / (patch / 64) ** 2
+        return loss + 3e-8 * posterior.kl().float().mean() / (patch / 64) ** 2
 
     trainer.run(loss_of)
 
