@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.dlpack import from_dlpack
 from hoirt import InputError, _core
+from torch.utils.dlpack import from_dlpack
 
 DTYPES = ["float32", "float64", "float16", "int32", "int64", "uint8", "bool"]
 
