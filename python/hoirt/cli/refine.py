@@ -168,6 +168,7 @@ class _Batch:
             result = Result(None, "error", error=error)
         else:
             tqdm.write(f"{source} -> {target}: {result.summary()}", file=sys.stdout)
+            sys.stdout.flush()  # whoever reads a pipe sees each picture at once
         if self.sheet is not None:
             self.sheet.add(source.name, source, result)
 

@@ -37,7 +37,7 @@ def to_uint8(array: NDArray[Any], what: str) -> Pixels:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
-        return np.where(array, np.uint8(255), np.uint8(0))
+        return np.asarray(array.astype(np.uint8) * np.uint8(255))
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         return np.asarray((array.astype(np.uint32) + 128) // 257, np.uint8)
     if array.dtype.kind == "f":
