@@ -1,4 +1,4 @@
-"""Oracles for the native loop, written in NumPy float64 from the documented formulas, and small networks for it."""
+"""Oracles for the native loop, in NumPy float64 from the documented formulas, and small networks for it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 import numpy as np
-from numpy.typing import NDArray
-
 from hoirt import _core
+from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 COLUMNS = ("timestep", "guidance", "control", "A", "B", "C", "D", "E", "F", "G", "H", "clip")
@@ -38,7 +37,11 @@ def network(
         out = predict(inputs["sample"].astype(np.float64), inputs["timestep"].astype(np.float64), condition)
         return {"prediction": out.astype(np.float32)}
 
-    ports = [_core.Port("sample", [-1, -1, -1, -1]), _core.Port("timestep", [-1]), _core.Port("control_scale", [-1])]
+    ports = [
+        _core.Port("sample", [-1, -1, -1, -1]),
+        _core.Port("timestep", [-1]),
+        _core.Port("control_scale", [-1]),
+    ]
     ports += [_core.Port(name, [-1]) for name in conditions]
     return _core.PythonNetwork(ports, [_core.Port("prediction", [-1, -1, -1, -1])], run)
 
@@ -120,6 +123,8 @@ def reference(
         if rows.F[i]:
             x = x + rows.F[i] * noise[1 + 2 * i]
         if rows.known[i]:
-            x = mask * x + (1 - np.asarray(mask)) * (rows.G[i] * np.asarray(known) + rows.H[i] * noise[2 + 2 * i])
+            x = mask * x + (1 - np.asarray(mask)) * (
+                rows.G[i] * np.asarray(known) + rows.H[i] * noise[2 + 2 * i]
+            )
         previous = clean
-    return x
+    return np.asarray(x)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hoirt import _core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop_tools import (
@@ -20,8 +21,6 @@ from loop_tools import (
     user_streams,
     wave,
 )
-
-from hoirt import _core
 
 SHAPE = (2, 4, 6, 10)
 SEEDS = [7, 2**64 - 1]
@@ -40,14 +39,18 @@ def soft_mask() -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def run(rows: object, **more: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     loop = _core.DenoiseLoop(network(wave))
-    arguments: dict[str, Any] = dict(shape=SHAPE, seeds=SEEDS, control=CONTROL)
-    arguments |= dict(condition={"context": CONDITION}, uncondition={"context": UNCONDITION})
+    arguments: dict[str, Any] = {"shape": SHAPE, "seeds": SEEDS, "control": CONTROL}
+    arguments |= {"condition": {"context": CONDITION}, "uncondition": {"context": UNCONDITION}}
     return loop.run(rows, **(arguments | more)).latents
 
 
 def expected(rows: SimpleNamespace, noise: dict[int, Array] | None = None, **more: Any) -> Array:
     noise = noise or {stream: batch_normals(SEEDS, stream, SHAPE) for stream in user_streams(rows)}
-    arguments = dict(condition=CONDITION.astype(float), uncondition=UNCONDITION.astype(float), control=CONTROL.astype(float))
+    arguments = {
+        "condition": CONDITION.astype(float),
+        "uncondition": UNCONDITION.astype(float),
+        "control": CONTROL.astype(float),
+    }
     return reference(rows, wave, shape=SHAPE, noise=noise, **(arguments | more))
 
 
@@ -60,7 +63,7 @@ def alphas(steps: int) -> tuple[Array, Array, Array]:
 
 
 def ddim_table(steps: int, guidance: float) -> SimpleNamespace:
-    """HandRefiner's masked DDIM: known noise is fresh at the level of the next timestep, the last row is unmasked."""
+    """HandRefiner's masked DDIM: fresh known noise at the next timestep's level, the last row unmasked."""
     timesteps, now, after = alphas(steps)
     ratio = np.sqrt((1 - after) / (1 - now))
     return table(
@@ -80,16 +83,18 @@ def ddim_table(steps: int, guidance: float) -> SimpleNamespace:
 
 @pytest.mark.parametrize("guidance", [1.0, 9.0])
 def test_handrefiner_inpainting_equations(guidance: float) -> None:
-    """Blend with freshly noised known latents before every network call, CFG, DDIM; the last result is unblended."""
+    """Freshly noised known latents before every network call, CFG, DDIM; the last result is unblended."""
     steps = 20
     torch.manual_seed(0)
-    layers = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 4, 3, padding=1))
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 4, 3, padding=1)
+    )
     layers = layers.double().eval()
 
     def predict(x: Array, t: Array, condition: Array) -> Array:
         with torch.no_grad():
             shift = torch.from_numpy(t / 1000 + condition)[:, None, None, None]
-            return layers(torch.from_numpy(x) + shift).numpy() + 0.8 * x
+            return np.asarray(layers(torch.from_numpy(x) + shift).numpy() + 0.8 * x)
 
     known, mask = random_state(1), (soft_mask() > 0.5).astype(np.float32)
     timesteps, now, after = alphas(steps)
@@ -123,12 +128,20 @@ def test_handrefiner_inpainting_equations(guidance: float) -> None:
 
 
 FEATURES = {
-    "previous x0": dict(A=0.9, B=-0.4, C=0.5, D=0.6, E=[0, -0.2, -0.3, -0.1, 0.2]),
-    "noise": dict(A=0.9, B=-0.4, C=0.5, D=0.6, F=[0.3, 0, 0.2, 0.1, 0]),
-    "clip": dict(A=2, B=-1, C=0.5, D=0.6, clip=[0.5, 0, 1, 0.2, 0.7]),
-    "dynamic guidance": dict(A=1, B=-0.5, C=0.3, D=0.6, guidance=[7, 1, 2.5, 0, 1]),
-    "dynamic control": dict(A=1, B=-0.5, C=0.3, D=0.6, control=[1, 0, 0.5, 2, 1]),
-    "known": dict(A=1, B=-0.5, C=0.3, D=0.6, G=[0.1, 0.3, 0.6, 0.9, 1], H=[0.9, 0.5, 0.3, 0, 0], known=[1, 1, 0, 1, 1]),
+    "previous x0": {"A": 0.9, "B": -0.4, "C": 0.5, "D": 0.6, "E": [0, -0.2, -0.3, -0.1, 0.2]},
+    "noise": {"A": 0.9, "B": -0.4, "C": 0.5, "D": 0.6, "F": [0.3, 0, 0.2, 0.1, 0]},
+    "clip": {"A": 2, "B": -1, "C": 0.5, "D": 0.6, "clip": [0.5, 0, 1, 0.2, 0.7]},
+    "dynamic guidance": {"A": 1, "B": -0.5, "C": 0.3, "D": 0.6, "guidance": [7, 1, 2.5, 0, 1]},
+    "dynamic control": {"A": 1, "B": -0.5, "C": 0.3, "D": 0.6, "control": [1, 0, 0.5, 2, 1]},
+    "known": {
+        "A": 1,
+        "B": -0.5,
+        "C": 0.3,
+        "D": 0.6,
+        "G": [0.1, 0.3, 0.6, 0.9, 1],
+        "H": [0.9, 0.5, 0.3, 0, 0],
+        "known": [1, 1, 0, 1, 1],
+    },
 }
 
 
@@ -138,11 +151,11 @@ def test_every_column(name: str) -> None:
     for feature in FEATURES if name == "all" else [name]:
         columns |= FEATURES[feature]
     if "known" in columns:
-        columns |= dict(known=np.array(columns["known"], bool), init_known=(0.2, 0.8))
+        columns |= {"known": np.array(columns["known"], bool), "init_known": (0.2, 0.8)}
     rows = table(5, timestep=[900, 700, 400.5, 100, 1], init_signal=0.4, init_noise=0.7, **columns)
-    states: dict[str, Any] = dict(initial=random_state(5))
+    states: dict[str, Any] = {"initial": random_state(5)}
     if "known" in columns:
-        states |= dict(known=random_state(6), mask=soft_mask())
+        states |= {"known": random_state(6), "mask": soft_mask()}
     wanted = expected(rows, **{key: value.astype(float) for key, value in states.items()})
     np.testing.assert_allclose(run(rows, **states), wanted, rtol=2e-6, atol=2e-6)
 
@@ -156,7 +169,7 @@ def test_the_initial_state_may_ignore_the_given_one() -> None:
 def test_a_table_can_be_prepared_once() -> None:
     rows = ddim_table(4, 2.0)
     prepared = _core.StepTable.of(rows)
-    states = dict(known=random_state(1), mask=soft_mask())
+    states = {"known": random_state(1), "mask": soft_mask()}
     np.testing.assert_array_equal(run(rows, **states), run(prepared, **states))
     assert len(prepared) == 4 and prepared.guided and prepared.init_known == rows.init_known
     for name in ("timestep", "guidance", "A", "B", "C", "D", "E", "F", "G", "H", "clip", "control", "known"):
@@ -166,7 +179,7 @@ def test_a_table_can_be_prepared_once() -> None:
 def test_user_noise_replaces_philox_in_the_documented_order() -> None:
     rows = ddim_table(6, 2.0)
     rows.F[[1, 4]] = 0.1
-    states = dict(known=random_state(1), mask=soft_mask())
+    states = {"known": random_state(1), "mask": soft_mask()}
     streams = user_streams(rows)
     assert _core.StepTable.of(rows).noise_streams == len(streams) == 2 + 2 + 5
     philox = np.stack([batch_normals(SEEDS, stream, SHAPE) for stream in streams]).astype(np.float32)
@@ -186,8 +199,13 @@ def test_unconditional_items_come_first_and_rows_at_one_skip_them() -> None:
 
     loop = _core.DenoiseLoop(network(watch))
     rows = table(3, guidance=[2, 1, 3], C=1, control=[1, 1, 0])
-    arguments: dict[str, Any] = dict(shape=SHAPE, seeds=SEEDS, control=[0.5, 0.75])
-    loop.run(rows, condition={"context": np.ones(1, np.float32)}, uncondition={"context": np.zeros(2, np.float32)}, **arguments)
+    arguments: dict[str, Any] = {"shape": SHAPE, "seeds": SEEDS, "control": [0.5, 0.75]}
+    loop.run(
+        rows,
+        condition={"context": np.ones(1, np.float32)},
+        uncondition={"context": np.zeros(2, np.float32)},
+        **arguments,
+    )
     np.testing.assert_array_equal(seen[0], [0.5, 0.75, 1.5, 1.75])
     np.testing.assert_array_equal(seen[1], [1.5, 1.75])
     np.testing.assert_array_equal(seen[2], [0, 0, 1, 1])
@@ -217,7 +235,11 @@ coefficient = st.floats(-3, 3, allow_nan=False, width=32)
 
 @settings(max_examples=60, deadline=None)
 @given(
-    rows=st.lists(st.tuples(*[coefficient] * 8, st.floats(0, 8), st.sampled_from([0.0, 0.25, 2.0]), st.booleans()), min_size=1, max_size=3),
+    rows=st.lists(
+        st.tuples(*[coefficient] * 8, st.floats(0, 8), st.sampled_from([0.0, 0.25, 2.0]), st.booleans()),
+        min_size=1,
+        max_size=3,
+    ),
     size=st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)),
     start=st.tuples(coefficient, coefficient),
     init_known=st.none() | st.tuples(coefficient, coefficient),
@@ -236,14 +258,24 @@ def test_any_table_on_any_shape(
     columns["E"][0] = 0
     steps = table(len(rows), init_signal=start[0], init_noise=start[1], init_known=init_known, **columns)
     rng = np.random.default_rng(seed % 2**32)
-    states: dict[str, Any] = dict(initial=random_state(1, size))
+    states: dict[str, Any] = {"initial": random_state(1, size)}
     if init_known is not None or columns["known"].any():
-        states |= dict(known=random_state(2, size), mask=rng.uniform(0, 1, size).astype(np.float32))
+        states |= {"known": random_state(2, size), "mask": rng.uniform(0, 1, size).astype(np.float32)}
     seeds = [(seed + i) % 2**64 for i in range(size[0])]
     zero = np.zeros(1, np.float32)
     loop = _core.DenoiseLoop(network(wave))
-    got = loop.run(steps, shape=size, seeds=seeds, condition={"context": zero}, uncondition={"context": zero + 1}, **states).latents
-    noise = {stream: batch_normals(seeds, stream, size) for stream in [0, INITIAL_KNOWN, *range(1, 2 * len(rows) + 1)]}
+    got = loop.run(
+        steps,
+        shape=size,
+        seeds=seeds,
+        condition={"context": zero},
+        uncondition={"context": zero + 1},
+        **states,
+    ).latents
+    noise = {
+        stream: batch_normals(seeds, stream, size)
+        for stream in [0, INITIAL_KNOWN, *range(1, 2 * len(rows) + 1)]
+    }
     ones = np.ones(size[0])
     wanted = reference(
         steps, wave, shape=size, noise=noise, condition=0 * ones, uncondition=ones, control=ones,

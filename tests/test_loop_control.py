@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hoirt import Cancelled, InputError, _core
 from loop_tools import network, table, wave
 
-from hoirt import Cancelled, InputError, _core
-
-ROWS = dict(A=1, B=-0.5, C=0.4, D=0.5, F=0.1, guidance=2, timestep=10)
-ARGUMENTS: dict[str, Any] = dict(
-    shape=(2, 4, 8, 8),
-    seeds=[1, 2],
-    condition={"context": np.ones(1, np.float32)},
-    uncondition={"context": np.zeros(1, np.float32)},
-)
+ROWS = {"A": 1, "B": -0.5, "C": 0.4, "D": 0.5, "F": 0.1, "guidance": 2, "timestep": 10}
+ARGUMENTS: dict[str, Any] = {
+    "shape": (2, 4, 8, 8),
+    "seeds": [1, 2],
+    "condition": {"context": np.ones(1, np.float32)},
+    "uncondition": {"context": np.zeros(1, np.float32)},
+}
 
 
 def make_loop() -> _core.DenoiseLoop:
@@ -38,7 +37,7 @@ def test_on_step_sees_every_step() -> None:
         seen.append(info)
         cleans.append(info.x0)
 
-    rows = table(4, **(ROWS | dict(timestep=[40, 30, 20, 10], F=0, C=0, D=1)))
+    rows = table(4, **(ROWS | {"timestep": [40, 30, 20, 10], "F": 0, "C": 0, "D": 1}))
     result = make_loop().run(rows, on_step=on_step, **ARGUMENTS)
     assert [info.step for info in seen] == [0, 1, 2, 3]
     assert {info.steps for info in seen} == {4}
@@ -104,7 +103,7 @@ def test_the_loop_works_on_after_a_cancelled_run() -> None:
     np.testing.assert_array_equal(loop.run(table(5, **ROWS), **ARGUMENTS).latents, wanted)
 
 
-# The network is the built-in `dict`, so no Python bytecode runs that could notice the signal: the loop itself must.
+# The network is the built-in `dict`: no Python bytecode runs that could notice the signal, so the loop must.
 SCRIPT = """
     import numpy as np
     from types import SimpleNamespace
@@ -125,7 +124,9 @@ SCRIPT = """
 
 
 def test_ctrl_c() -> None:
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SCRIPT)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
@@ -146,7 +147,7 @@ def test_results_are_the_callers_own() -> None:
     loop = make_loop()
     first = loop.run(table(2, **ROWS), **ARGUMENTS).latents
     copy = first.copy()
-    loop.run(table(2, **ROWS), **(ARGUMENTS | dict(seeds=[8, 9])))
+    loop.run(table(2, **ROWS), **(ARGUMENTS | {"seeds": [8, 9]}))
     np.testing.assert_array_equal(first, copy)
     first[:] = 0  # writable
 
@@ -159,7 +160,9 @@ def test_the_loop_keeps_its_network_and_lets_go_of_it() -> None:
     function = Function()
     watch = weakref.ref(function)
     port = _core.Port("sample", [-1, -1, -1])
-    made = _core.PythonNetwork([port, _core.Port("timestep", [-1])], [_core.Port("prediction", [-1, -1, -1])], function)
+    made = _core.PythonNetwork(
+        [port, _core.Port("timestep", [-1])], [_core.Port("prediction", [-1, -1, -1])], function
+    )
     loop = _core.DenoiseLoop(made, control=None)
     del made, function
     assert watch() is not None

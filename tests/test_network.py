@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from hoirt import BackendError, InputError, _core
 
 X, Y = _core.Port("x", [-1, 3]), _core.Port("y", [-1, 3])
@@ -90,7 +89,9 @@ def test_the_gil_is_free_while_a_network_runs() -> None:
         return {"y": inputs["x"]}
 
     made = make(meet)
-    threads = [threading.Thread(target=made.run, args=({"x": np.full((1, 3), i, np.float32)},)) for i in (1, 2)]
+    threads = [
+        threading.Thread(target=made.run, args=({"x": np.full((1, 3), i, np.float32)},)) for i in (1, 2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -112,10 +113,10 @@ def test_wrong_ports_and_functions() -> None:
 def test_backends_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="path of its shared object"):
         _core.open_backend("libm.so.6")
-    with pytest.raises(BackendError, match="cannot load the backend .*missing.so.*No such file"):
+    with pytest.raises(BackendError, match=r"cannot load the backend .*missing.so.*No such file"):
         _core.open_backend(str(tmp_path / "missing.so"))
     (tmp_path / "text.so").write_text("not a shared object")
-    with pytest.raises(BackendError, match="cannot load the backend .*text.so"):
+    with pytest.raises(BackendError, match=r"cannot load the backend .*text.so"):
         _core.open_backend(str(tmp_path / "text.so"))
     with pytest.raises(BackendError, match="not a hoirt backend"):
         _core.open_backend(_core.__file__)

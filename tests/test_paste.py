@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hoirt import InputError, _core
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from hoirt import InputError, _core
 
 
 def oracle(picture: Any, patch: Any, alpha: Any, top: int, left: int) -> Any:
@@ -68,25 +67,25 @@ def test_strided_pictures() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(picture=np.zeros((4, 4), np.uint8)), r"picture must have shape \(H, W, 3\), not \(4, 4\)"),
-        (dict(picture=np.zeros((4, 4, 4), np.uint8)), "picture must have shape"),
-        (dict(picture=np.zeros((4, 4, 3))), "picture must hold uint8, not float64"),
-        (dict(patch=np.zeros((2, 2, 4), np.float32)), "patch must have shape"),
-        (dict(patch=np.zeros((2, 2, 3), np.uint8)), "patch must hold float32, not uint8"),
-        (dict(patch=np.full((2, 2, 3), np.nan, np.float32)), "patch holds NaN"),
-        (dict(alpha=np.zeros((2, 3), np.float32)), r"alpha must have the patch's height and width \(2, 2\)"),
-        (dict(alpha=np.full((2, 2), 1.5, np.float32)), "alpha must lie in 0..1"),
-        (dict(alpha=np.full((2, 2), np.nan, np.float32)), "alpha must lie in 0..1"),
-        (dict(alpha=None), "alpha must be an array"),
+        ({"picture": np.zeros((4, 4), np.uint8)}, r"picture must have shape \(H, W, 3\), not \(4, 4\)"),
+        ({"picture": np.zeros((4, 4, 4), np.uint8)}, "picture must have shape"),
+        ({"picture": np.zeros((4, 4, 3))}, "picture must hold uint8, not float64"),
+        ({"patch": np.zeros((2, 2, 4), np.float32)}, "patch must have shape"),
+        ({"patch": np.zeros((2, 2, 3), np.uint8)}, "patch must hold float32, not uint8"),
+        ({"patch": np.full((2, 2, 3), np.nan, np.float32)}, "patch holds NaN"),
+        ({"alpha": np.zeros((2, 3), np.float32)}, r"alpha must have the patch's height and width \(2, 2\)"),
+        ({"alpha": np.full((2, 2), 1.5, np.float32)}, "alpha must lie in 0..1"),
+        ({"alpha": np.full((2, 2), np.nan, np.float32)}, "alpha must lie in 0..1"),
+        ({"alpha": None}, "alpha must be an array"),
     ],
 )
 def test_wrong_input(change: dict[str, Any], message: str) -> None:
-    arguments: dict[str, Any] = dict(
-        picture=np.zeros((4, 4, 3), np.uint8),
-        patch=np.zeros((2, 2, 3), np.float32),
-        alpha=np.ones((2, 2), np.float32),
-        top=0,
-        left=0,
-    )
+    arguments: dict[str, Any] = {
+        "picture": np.zeros((4, 4, 3), np.uint8),
+        "patch": np.zeros((2, 2, 3), np.float32),
+        "alpha": np.ones((2, 2), np.float32),
+        "top": 0,
+        "left": 0,
+    }
     with pytest.raises(InputError, match=message):
         _core.paste(**(arguments | change))

@@ -1,12 +1,11 @@
-"""The documented noise: Philox 4x32-10 and Box-Muller, against published vectors and an independent implementation."""
+"""The documented noise, Philox 4x32-10 and Box-Muller, against published vectors and NumPy."""
 
 import numpy as np
 import pytest
+from hoirt import InputError, _core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop_tools import philox_normals, philox_words
-
-from hoirt import InputError, _core
 
 # Published with the generator: Random123, kat_vectors, "philox4x32 10".
 VECTORS = [
@@ -36,7 +35,12 @@ def test_shape_does_not_matter_and_streams_differ() -> None:
     flat = _core.philox_normal(3, 0, [60])
     np.testing.assert_array_equal(_core.philox_normal(3, 0, np.array([3, 4, 5])).ravel(), flat)
     np.testing.assert_array_equal(_core.philox_normal(3, 0, [7]), flat[:7])
-    assert np.abs(np.corrcoef([flat, _core.philox_normal(3, 1, [60]), _core.philox_normal(4, 0, [60])]) - np.eye(3)).max() < 0.4
+    assert (
+        np.abs(
+            np.corrcoef([flat, _core.philox_normal(3, 1, [60]), _core.philox_normal(4, 0, [60])]) - np.eye(3)
+        ).max()
+        < 0.4
+    )
 
 
 def test_moments() -> None:

@@ -114,7 +114,7 @@ DType dtype_from(const std::string& name) {
   throw InputError("unknown dtype '" + name + "'; known are float32, float64, float16, bfloat16, int32, int64, uint8, bool");
 }
 
-py::tuple tuple_from(const Shape& shape) {
+py::typing::Tuple<py::int_, py::ellipsis> tuple_from(const Shape& shape) {
   py::tuple out(shape.size());
   for (std::size_t i = 0; i < shape.size(); ++i) out[i] = shape[i];
   return out;
