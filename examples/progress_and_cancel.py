@@ -18,7 +18,9 @@ def show(info: hoirt.StepInfo) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("photo", type=Path)
     parser.add_argument("repaired", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0)

@@ -14,7 +14,9 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("photos", type=Path)
     parser.add_argument("repaired", type=Path)
     parser.add_argument("--seed", type=int, default=0)

@@ -16,7 +16,7 @@ BUILD_PROGRAMS = ("cmake>=3.25", "ninja>=1.10")
 
 
 def requirements(group: str) -> list[str]:
-    """The requirements of a group; an extra's own extras (hoirt[other]) are spelled out. KeyError if unknown."""
+    """The requirements of a group, with the extras that it includes (hoirt[other]). KeyError if unknown."""
     document = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
     project = document["project"]
     if group == "runtime":

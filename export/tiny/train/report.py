@@ -1,4 +1,4 @@
-"""Writes the training report: the marked block of docs/training.md and its pictures, from what the stages recorded.
+"""Writes the training report, text and pictures, into docs/training.md from what the stages recorded.
 
     python -m export.tiny.train.report [--work .train] [--machine "what it ran on"]
 
@@ -61,7 +61,10 @@ def read_stages(work: Path) -> list[Stage]:
 
 def table(stages: Sequence[Stage]) -> str:
     """The stages as a Markdown table."""
-    lines = ["| stage | parameters | steps | minutes | seed | loss, first and last |", "|---|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| stage | parameters | steps | minutes | seed | loss, first and last |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     for stage in stages:
         ends = f"{stage.losses[0][2]:.3f}, {stage.losses[-1][2]:.3f}" if stage.losses else "not recorded"
         lines.append(
@@ -95,8 +98,8 @@ def page(stages: Sequence[Stage], machine: str, *, samples: bool) -> str:
     if samples:
         parts.append(
             "![Malformed, repaired, and the well-formed truth](images/samples.png)\n\n"
-            f"*Validation pictures {SAMPLES[0]} to {SAMPLES[-1]}, none left out: malformed (above), repaired with the "
-            "default settings (middle), the well-formed truth (below).*"
+            f"*Validation pictures {SAMPLES[0]} to {SAMPLES[-1]}, none left out: malformed (above), repaired "
+            "with the default settings (middle), the well-formed truth (below).*"
         )
     return "\n\n".join(parts)
 
@@ -160,7 +163,9 @@ def draw_samples(pack: Path, path: Path) -> None:
 def main() -> None:
     from export.tiny.build import PACK
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, default=Path(".train"), help="folder of the training")
     parser.add_argument("--machine", default=None, help="what the training ran on")
     parser.add_argument("--pack", type=Path, default=PACK, help="the pack that draws the samples")
