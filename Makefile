@@ -66,9 +66,12 @@ cuda: $(VENV)/.deps-build
 wheel-test: $(VENV)/.python
 	@PYTHON=$(PY) tools/wheel_test.sh $(BUILD)/wheel-test
 
-bench: $(VENV)/.installed $(VENV)/.deps-test
-	$(call say,Benchmarks)
-	@$(PY) -m bench.report
+bench: $(VENV)/.installed $(VENV)/.deps-bench
+	$(call say,Benchmarks; a bound that is missed fails the target after the report)
+	@status=0; \
+	$(PY) -m bench.speed || status=1; \
+	$(PY) -m bench.quality || status=1; \
+	$(PY) -m bench.report && exit $$status
 
 train: $(VENV)/.installed $(VENV)/.deps-train
 	$(call say,Training the bundled pack; an interrupted run goes on from .train)
@@ -89,7 +92,7 @@ $(VENV)/.python: tools/check_machine.sh
 
 # The groups are the extras of pyproject.toml; "runtime" are its dependencies, "build" what its build needs.
 $(VENV)/.deps-%: pyproject.toml constraints.txt tools/requirements.py | $(VENV)/.python
-	$(call say,Installing the $* packages$(if $(filter test train,$*), (torch is one of them: some minutes)))
+	$(call say,Installing the $* packages$(if $(filter test train bench,$*), (torch is one of them: some minutes)))
 	@$(PIP) install -c constraints.txt $$($(PY) tools/requirements.py $*)
 	@touch $@
 
