@@ -46,7 +46,7 @@ def to_uint8(array: NDArray[Any], what: str) -> Pixels:
             raise InputError(f"{what} holds NaN or infinity")
         if low < 0.0 or high > 1.0:
             raise InputError(f"{what} holds floats in {low:g}..{high:g}; floats must lie in 0..1")
-        return np.rint(array.astype(np.float32) * 255.0).astype(np.uint8)
+        return np.asarray(np.rint(array.astype(np.float32) * 255.0), np.uint8)
     raise InputError(f"{what} has dtype {array.dtype}; use uint8, uint16, bool, or float in 0..1")
 
 
