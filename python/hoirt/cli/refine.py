@@ -102,7 +102,9 @@ class _Batch:
         from tqdm import tqdm  # type: ignore[import-untyped]
 
         with (
-            tqdm(total=1000 * self.count, disable=not sys.stderr.isatty(), bar_format=_BAR) as bar,
+            tqdm(
+                total=1000 * self.count, disable=not sys.stderr.isatty(), bar_format=_BAR, leave=False
+            ) as bar,
             ThreadPoolExecutor(self.options.jobs) as pool,
         ):
             futures = [pool.submit(self._one, source, target, bar) for source, target in work]
