@@ -60,12 +60,13 @@ def targets(boxes: Tensor, left: Tensor) -> Targets:
 
 def rescaled(image: Tensor, boxes: Tensor, scale: float, dx: float, dy: float) -> tuple[Tensor, Tensor]:
     """A picture (3, S, S) zoomed by `scale` and moved by (dx, dy) of its side, edges repeated; boxes go along."""
-    theta = torch.tensor([[1 / scale, 0.0, -2 * dx / scale], [0.0, 1 / scale, -2 * dy / scale]])
+    rows = [[1 / scale, 0.0, -2 * dx / scale], [0.0, 1 / scale, -2 * dy / scale]]
+    theta = torch.tensor(rows, dtype=torch.float32)
     # Area averaging first, or shrinking would alias.
     source = image[None] if scale > 0.75 else functional.avg_pool2d(image[None], 2)
     grid = functional.affine_grid(theta[None], [1, 3, SIZE, SIZE], align_corners=False)
     moved = functional.grid_sample(source, grid, padding_mode="reflection", align_corners=False)[0]
-    shift = torch.tensor([dx, dy, dx, dy]) * SIZE
+    shift = torch.tensor([dx, dy, dx, dy], dtype=torch.float32) * SIZE
     return moved, (boxes - SIZE / 2) * scale + SIZE / 2 + shift
 
 
