@@ -86,7 +86,7 @@ clean:
 
 $(VENV)/.python: tools/check_machine.sh
 	@PYTHON='$(PYTHON)' sh tools/check_machine.sh
-	$(call say,Making $(VENV) with $(shell $(PYTHON) --version 2>&1))
+	$(call say,Making $(VENV))
 	@test -x $(PY) || '$(PYTHON)' -m venv $(VENV)
 	@touch $@
 
