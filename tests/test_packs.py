@@ -173,6 +173,7 @@ EDITS = [
     ("networks/step/inputs/sample/dtype", "float16", r"sample\.dtype: .* expected one of 'float32', 'int64'"),
     ("networks/step/inputs/sample/shape", [-1, 5, -1, -1], r"sample: found float32 \[-1, 5, -1, -1\]"),
     ("networks/step/inputs/sample/shape", [2, 4, -1, -1], r"sample: found float32 \[2, 4"),
+    ("networks/step/inputs/sample/shape", [-1, 4, 0, -1], r"sample: found float32 \[-1, 4, 0"),
     ("networks/step/inputs/sample/shape", [-1, 4, -1], r"sample: found float32"),
     ("networks/step/inputs/hint/shape", [-1, 8, -1, -1], r"C0 is 8, but 32 in networks\.hint\.outputs\.hint"),
     ("networks/step/inputs/sample/shape/0", 1 << 40, r"sample\.shape\[0\]: found the number"),
