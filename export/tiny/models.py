@@ -198,9 +198,9 @@ class MeshRegressor(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(_conv(3, 24, 2), _stage(24, 48))  # 32 x 32
         self.middle = _stage(48, 96)  # 16 x 16
-        self.deep = nn.Sequential(_stage(96, 160), _Residual(160))  # 8 x 8
-        self.regression = nn.Sequential(_stage(160, 192), nn.Flatten(), nn.Linear(192 * 16, 256), nn.SiLU(), nn.Linear(256, 16 * 6 + 10 + 3))
-        self.up = nn.Sequential(_conv(160 + 96, 64))
+        self.deep = _stage(96, 144)  # 8 x 8
+        self.regression = nn.Sequential(_conv(144, 96, 2), nn.Flatten(), nn.Linear(96 * 16, 192), nn.SiLU(), nn.Linear(192, 16 * 6 + 10 + 3))
+        self.up = nn.Sequential(_conv(144 + 96, 64))
         self.region_head = nn.Sequential(_conv(64 + 48, 32), nn.Conv2d(32, 1, 3, 1, 1))
         self.hand = HandLayer()
         last = self.regression[-1]

@@ -14,6 +14,7 @@ from export.tiny import dataset
 from export.tiny.models import Detector
 from export.tiny.scenes.background import random_background
 from export.tiny.train.augment import colour_jitter
+from export.tiny.train.distractors import add_bars, add_distractors
 from export.tiny.train.common import Trainer, autocast, load_average, seeded
 
 SIZE = dataset.DETECTOR
@@ -81,9 +82,12 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 33) -> None:
     rng = np.random.default_rng([seed, trainer.step])
 
     def example() -> tuple[Tensor, Tensor, Tensor]:
-        if rng.random() < 0.08:
+        if rng.random() < 0.12:
             empty = torch.from_numpy(random_background(rng, SIZE, SIZE)).permute(2, 0, 1)
-            return empty, torch.full((dataset.MAX_HANDS, 4), float("nan")), torch.zeros(dataset.MAX_HANDS, dtype=torch.bool)
+            nothing = torch.full((dataset.MAX_HANDS, 4), float("nan"))
+            if rng.random() < 0.8:
+                empty = add_distractors(empty, nothing, rng)
+            return empty, nothing, torch.zeros(dataset.MAX_HANDS, dtype=torch.bool)
         k, twin = int(rng.integers(len(pictures))), int(rng.integers(2))
         image, box, left = pictures[k, twin].permute(2, 0, 1).float() / 255.0, boxes[k], lefts[k]
         if rng.random() < 0.5:
@@ -100,6 +104,10 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 33) -> None:
             x, y = (int(v) for v in rng.integers(0, SIZE - side + 1, 2))
             canvas[:, y : y + side, x : x + side] = functional.interpolate(image[None], size=(side, side), mode="area")[0]
             image, box = canvas, box * (side / SIZE) + torch.tensor([x, y, x, y])
+        if rng.random() < 0.45:
+            image = add_distractors(image, box, rng)
+        if rng.random() < 0.15:
+            image, box = add_bars(image, box, rng)
         return image, box, left
 
     def loss_of(trainer: Trainer) -> Tensor:
