@@ -51,7 +51,7 @@ class Judge(nn.Module):
             _Block(160),
             _Block(160),
         )
-        self.squeeze = nn.Sequential(nn.Conv2d(160, 48, 1), nn.GELU(), nn.Flatten(), nn.Linear(48 * 64, FEATURES), nn.GELU())
+        self.squeeze = nn.Sequential(nn.Conv2d(160, 24, 1), nn.GELU(), nn.Flatten(), nn.Linear(24 * 64, FEATURES), nn.GELU())
         self.verdict = nn.Linear(FEATURES, 1)
         self.joints = nn.Sequential(nn.Linear(FEATURES, 128), nn.GELU(), nn.Linear(128, 42))
 
