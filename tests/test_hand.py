@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from hoirt import InputError, _core
 from hoirt.hands.model import HandModel, rotation_matrices
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 MANO_PARENTS = [-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14]
 

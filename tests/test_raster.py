@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from hoirt import InputError, _core
 from hoirt.hands.model import HandModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 CAMERA = (90.0, 110.0, 31.5, 24.25)
 SIZE = (48, 64)
 
 
-def draw(vertices: np.ndarray, faces: np.ndarray, **options: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw(
+    vertices: np.ndarray, faces: np.ndarray, **options: object
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return _core.rasterize(vertices, faces, intrinsics=CAMERA, size=SIZE, **options)
 
 
@@ -65,7 +66,9 @@ def test_random_triangles_equal_ray_casting(seed: int) -> None:
 def test_every_pixel_of_a_tessellated_quad_is_covered_once(seed: int) -> None:
     """Shared edges: each triangle drawn alone covers pixels that no other one covers."""
     rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(np.linspace(-0.25, 0.25, 5), np.linspace(-0.15, 0.15, 5)), axis=-1).reshape(-1, 2)
+    grid = np.stack(np.meshgrid(np.linspace(-0.25, 0.25, 5), np.linspace(-0.15, 0.15, 5)), axis=-1).reshape(
+        -1, 2
+    )
     inner = (np.abs(grid[:, 0]) < 0.2) & (np.abs(grid[:, 1]) < 0.1)
     grid[inner] += rng.uniform(-0.03, 0.03, (inner.sum(), 2))
     vertices = np.concatenate([grid, np.ones((25, 1))], axis=1).astype(np.float32)
@@ -143,7 +146,9 @@ TRIANGLE = np.array([[-0.1, -0.1, 1], [0.1, -0.1, 1], [0, 0.1, 1]], np.float32)
         (TRIANGLE, [[0, 1, 2]], {"intrinsics": (np.nan, 1, 1, 1)}, "camera"),
     ],
 )
-def test_wrong_input_is_refused(vertices: object, faces: object, options: dict[str, object], words: str) -> None:
+def test_wrong_input_is_refused(
+    vertices: object, faces: object, options: dict[str, object], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         _core.rasterize(vertices, faces, **({"intrinsics": CAMERA, "size": SIZE} | options))
 

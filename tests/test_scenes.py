@@ -12,11 +12,11 @@ SEEDS = (2_000_000, 2_000_001, 2_000_007)
 
 
 @pytest.fixture(scope="module", params=SEEDS)
-def picture(request: pytest.FixtureRequest):  # noqa: ANN201
+def picture(request: pytest.FixtureRequest):
     return make_picture(request.param)
 
 
-def test_a_seed_makes_the_same_picture(picture) -> None:  # noqa: ANN001
+def test_a_seed_makes_the_same_picture(picture) -> None:
     again = make_picture(SEEDS[0])
     first = make_picture(SEEDS[0])
     np.testing.assert_array_equal(first.image, again.image)
@@ -24,7 +24,7 @@ def test_a_seed_makes_the_same_picture(picture) -> None:  # noqa: ANN001
     assert not np.array_equal(first.image, make_picture(SEEDS[1]).image)
 
 
-def test_shapes_and_ranges(picture) -> None:  # noqa: ANN001
+def test_shapes_and_ranges(picture) -> None:
     assert picture.image.shape == picture.malformed.shape == (256, 256, 3)
     assert picture.depth.shape == picture.region.shape == (256, 256)
     assert set(np.unique(picture.region)) <= {0, 1}
@@ -34,13 +34,13 @@ def test_shapes_and_ranges(picture) -> None:  # noqa: ANN001
     assert 1 <= len(picture.hands) <= 2
 
 
-def test_depth_and_region_agree(picture) -> None:  # noqa: ANN001
+def test_depth_and_region_agree(picture) -> None:
     both = (picture.depth > 0) & (picture.region > 0)
     either = (picture.depth > 0) | (picture.region > 0)
     assert both.sum() > 0.9 * either.sum()
 
 
-def test_keypoints_lie_on_the_hand(picture) -> None:  # noqa: ANN001
+def test_keypoints_lie_on_the_hand(picture) -> None:
     for hand in picture.hands:
         points = np.round(hand.keypoints).astype(int)
         seen = [(x, y) for x, y in points if 1 <= x < 255 and 1 <= y < 255]
@@ -51,7 +51,7 @@ def test_keypoints_lie_on_the_hand(picture) -> None:  # noqa: ANN001
         assert (hand.keypoints[:, 0] > x0 - 2).all() and (hand.keypoints[:, 0] < x1 + 2).all()
 
 
-def test_twin_differs_at_the_hand_only(picture) -> None:  # noqa: ANN001
+def test_twin_differs_at_the_hand_only(picture) -> None:
     changed = np.abs(picture.image.astype(int) - picture.malformed.astype(int)).max(axis=2) > 8
     assert changed.sum() > 60
     near = np.zeros((256, 256), bool)
@@ -80,7 +80,9 @@ def test_poses_are_rotations() -> None:
     rng = np.random.default_rng(6)
     for _ in range(20):
         turns = random_pose(rng).rotations.astype(np.float64)
-        np.testing.assert_allclose(turns @ turns.transpose(0, 2, 1), np.tile(np.eye(3), (16, 1, 1)), atol=1e-5)
+        np.testing.assert_allclose(
+            turns @ turns.transpose(0, 2, 1), np.tile(np.eye(3), (16, 1, 1)), atol=1e-5
+        )
         np.testing.assert_allclose(np.linalg.det(turns), 1.0, atol=1e-5)
 
 
@@ -90,5 +92,7 @@ def test_crop_repeats_edges_and_maps_points() -> None:
     crop = Crop(-10.0, 5.5, 60.0)
     cut = crop.of(image, 120)
     assert cut.shape == (120, 120, 3)
-    np.testing.assert_allclose(crop.points(np.array([[-10.0, 5.5], [50.0, 65.5]], np.float32), 120), [[0, 0], [120, 120]])
+    np.testing.assert_allclose(
+        crop.points(np.array([[-10.0, 5.5], [50.0, 65.5]], np.float32), 120), [[0, 0], [120, 120]]
+    )
     assert (cut[:, :16] == cut[:, :1]).all()

@@ -51,7 +51,9 @@ class Judge(nn.Module):
             _Block(160),
             _Block(160),
         )
-        self.squeeze = nn.Sequential(nn.Conv2d(160, 48, 1), nn.GELU(), nn.Flatten(), nn.Linear(48 * 64, FEATURES), nn.GELU())
+        self.squeeze = nn.Sequential(
+            nn.Conv2d(160, 24, 1), nn.GELU(), nn.Flatten(), nn.Linear(24 * 64, FEATURES), nn.GELU()
+        )
         self.verdict = nn.Linear(FEATURES, 1)
         self.joints = nn.Sequential(nn.Linear(FEATURES, 128), nn.GELU(), nn.Linear(128, 42))
 
@@ -67,7 +69,12 @@ def load() -> Judge:
     from safetensors.torch import load_file
 
     judge = Judge()
-    judge.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in load_file(WEIGHTS).items()})
+    judge.load_state_dict(
+        {
+            key: value.float() if value.is_floating_point() else value
+            for key, value in load_file(WEIGHTS).items()
+        }
+    )
     return judge.eval()
 
 

@@ -1,6 +1,6 @@
 """Makes the demo pictures that ship with the package: held-out malformed hands, one file each, and their prompts.
 
-    python -m export.tiny.demo
+python -m export.tiny.demo
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ FIRST = 2_500_000  # seeds never trained on, and none of the bench's
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(FIRST, FIRST + 4)))
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()

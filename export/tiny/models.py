@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from hoirt.hands.model import HandModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
-
-from hoirt.hands.model import HandModel
 
 CROP = 128  # pixels; working resolution of the hand crop
 FACTOR = 4  # pixels per latent
@@ -101,13 +100,19 @@ def make_text_encoder(vocabulary: int, *, bos: int, eos: int, pad: int) -> CLIPT
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
+    )
 
 
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(channels, channels), nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+        self.body = nn.Sequential(
+            _conv(channels, channels),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
         self.activation = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,7 +141,9 @@ class Detector(nn.Module):
     def logits(self, image: Tensor) -> Tensor:
         """(N, 5, 24, 24): score logit, centre x and y logits, side, left logit."""
         fine = self.fine(self.stem(image * 2.0 - 1.0))
-        coarse = nn.functional.interpolate(self.coarse(fine), scale_factor=4.0, mode="bilinear", align_corners=False)
+        coarse = nn.functional.interpolate(
+            self.coarse(fine), scale_factor=4.0, mode="bilinear", align_corners=False
+        )
         return self.head(self.merge(torch.cat([fine, coarse], dim=1)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -183,7 +190,9 @@ class HandLayer(nn.Module):
         turns, places = torch.stack(turn, 1), torch.stack(place, 1)
         offset = places - (turns @ joints.unsqueeze(-1)).squeeze(-1)
         blend = torch.einsum("vj,njab->nvab", self.weights, turns)
-        vertices = (blend @ rest.unsqueeze(-1)).squeeze(-1) + torch.einsum("vj,njc->nvc", self.weights, offset)
+        vertices = (blend @ rest.unsqueeze(-1)).squeeze(-1) + torch.einsum(
+            "vj,njc->nvc", self.weights, offset
+        )
         return vertices, torch.einsum("kv,nvc->nkc", self.keypoint_regressor, vertices)
 
 
@@ -199,7 +208,13 @@ class MeshRegressor(nn.Module):
         self.stem = nn.Sequential(_conv(3, 24, 2), _stage(24, 48))  # 32 x 32
         self.middle = _stage(48, 96)  # 16 x 16
         self.deep = _stage(96, 144)  # 8 x 8
-        self.regression = nn.Sequential(_conv(144, 96, 2), nn.Flatten(), nn.Linear(96 * 16, 192), nn.SiLU(), nn.Linear(192, 16 * 6 + 10 + 3))
+        self.regression = nn.Sequential(
+            _conv(144, 96, 2),
+            nn.Flatten(),
+            nn.Linear(96 * 16, 192),
+            nn.SiLU(),
+            nn.Linear(192, 16 * 6 + 10 + 3),
+        )
         self.up = nn.Sequential(_conv(144 + 96, 64))
         self.region_head = nn.Sequential(_conv(64 + 48, 32), nn.Conv2d(32, 1, 3, 1, 1))
         self.hand = HandLayer()
@@ -217,7 +232,9 @@ class MeshRegressor(nn.Module):
         deep = self.deep(middle)
         out = self.regression(deep)
         rotations = rotations_from_six(out[:, :96].reshape(-1, 16, 6))
-        camera = torch.stack([CAMERA_SCALE * torch.exp(out[:, 106]), 0.1 * out[:, 107], 0.1 * out[:, 108]], dim=1)
+        camera = torch.stack(
+            [CAMERA_SCALE * torch.exp(out[:, 106]), 0.1 * out[:, 107], 0.1 * out[:, 108]], dim=1
+        )
         grow = nn.functional.interpolate(deep, scale_factor=2.0, mode="bilinear", align_corners=False)
         grow = self.up(torch.cat([grow, middle], dim=1))
         grow = nn.functional.interpolate(grow, scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -226,7 +243,9 @@ class MeshRegressor(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rotations, shape, camera, region = self.parameters_of(image)
         vertices, _ = self.hand(rotations, shape)
-        region = nn.functional.interpolate(region.unsqueeze(1), size=image.shape[2:], mode="bilinear", align_corners=False)
+        region = nn.functional.interpolate(
+            region.unsqueeze(1), size=image.shape[2:], mode="bilinear", align_corners=False
+        )
         return vertices, camera, torch.sigmoid(region[:, 0])
 
 

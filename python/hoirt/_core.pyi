@@ -27,6 +27,7 @@ __all__: list[str] = [
     "philox4x32",
     "philox_normal",
     "rasterize",
+    "skin",
 ]
 
 class Tensor:
@@ -358,6 +359,19 @@ def rasterize(
     Depth (H, W) float32 metres with 0 where empty, face index (H, W) int32 with -1 where empty, and
     barycentrics (H, W, 3) float32 of `vertices` (V, 3) metres in camera space (OpenCV axes) seen by a
     pinhole camera with `intrinsics` (fx, fy, cx, cy) in pixels and `size` (H, W).
+    """
+
+def skin(
+    rest: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    joints: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    rotations: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    weights: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    parents: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+) -> tuple:
+    """
+    Linear blend skinning: posed vertices (B, V, 3) and joints (B, J, 3), float32 metres, from shaped
+    vertices `rest` (B, V, 3), shaped `joints` (B, J, 3), `rotations` (B, J, 3, 3) relative to the parent,
+    `weights` (V, J) and `parents` (J,), -1 for the root.
     """
 
 __version__: str = "0.1.0"

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from hoirt.hands.model import HandModel, rotation_matrices
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")  # MANO's order
@@ -21,7 +20,9 @@ _GESTURES: dict[str, tuple[tuple[float, float, float, float, float], float]] = {
     "a half closed hand": ((0.55, 0.58, 0.60, 0.62, 0.40), 1.5),
     "a thumb up": ((0.80, 0.82, 0.84, 0.84, 0.00), 1.0),
 }
-_FLEXION = np.radians([[78.0, 95.0, 55.0]] * 4 + [[22.0, 38.0, 60.0]])  # at curl 1: three joints of each digit
+_FLEXION = np.radians(
+    [[78.0, 95.0, 55.0]] * 4 + [[22.0, 38.0, 60.0]]
+)  # at curl 1: three joints of each digit
 _SPREAD = np.radians([7.0, 0.5, -6.0, -11.0, 0.0])
 
 
@@ -47,7 +48,9 @@ def _view(rng: np.random.Generator) -> Floats:
     facing = dorsal if rng.random() < 0.5 else palmar
     yaw, pitch = rng.normal(0.0, 22.0), rng.normal(0.0, 20.0)
     roll = np.clip(rng.normal(0.0, 32.0), -95.0, 95.0)
-    return _about("z", roll) @ _about("x", np.clip(pitch, -50, 50)) @ _about("y", np.clip(yaw, -60, 60)) @ facing
+    return (
+        _about("z", roll) @ _about("x", np.clip(pitch, -50, 50)) @ _about("y", np.clip(yaw, -60, 60)) @ facing
+    )
 
 
 def finger_rotations(model: HandModel, flexion: Floats, abduction: Floats) -> NDArray[np.float32]:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from hoirt import _core
+from hoirt.hands.model import HandModel, rotation_matrices
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
@@ -11,8 +13,6 @@ from export.tiny.scenes.background import random_background
 from export.tiny.scenes.malform import Surface, malform, pose_surface
 from export.tiny.scenes.poses import Pose, random_pose
 from export.tiny.scenes.shading import Look, crevices, random_look, shade, skin_albedo, vertex_normals
-from hoirt import _core
-from hoirt.hands.model import HandModel, rotation_matrices
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -76,7 +76,10 @@ def _forearm(pose: Pose, rng: np.random.Generator, look: Look) -> list[tuple[Sur
     parts = [(tube(0.004, 0.42, 0.985), False)]
     if look.sleeve is not None:
         parts.append((tube(look.sleeve_start, 0.42, float(rng.uniform(1.15, 1.5))), True))
-    return [(Surface((part.vertices @ turn.T).astype(np.float32), part.faces, part.rest), cloth) for part, cloth in parts]
+    return [
+        (Surface((part.vertices @ turn.T).astype(np.float32), part.faces, part.rest), cloth)
+        for part, cloth in parts
+    ]
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,9 @@ def _render(
             continue
         if part.cloth:
             assert part.look.sleeve is not None
-            weave = 1 + 0.06 * np.sin(place[own][:, 0] * 900) * np.sin(np.arctan2(place[own][:, 1], place[own][:, 2]) * 40)
+            weave = 1 + 0.06 * np.sin(place[own][:, 0] * 900) * np.sin(
+                np.arctan2(place[own][:, 1], place[own][:, 2]) * 40
+            )
             albedo, gloss = part.look.sleeve * weave[:, None].astype(np.float32), 0.0
         else:
             albedo, gloss = skin_albedo(place[own], part.look), part.look.gloss
@@ -145,7 +150,9 @@ def _visible_defects(
 
     def depth_of(surface: Surface) -> Floats:
         placed = place(surface)
-        depth, _, _ = _core.rasterize(placed.vertices, placed.faces, intrinsics=half, size=(size // 4, size // 4))
+        depth, _, _ = _core.rasterize(
+            placed.vertices, placed.faces, intrinsics=half, size=(size // 4, size // 4)
+        )
         return np.asarray(depth, np.float32)
 
     good = depth_of(pose_surface(pose))
@@ -153,7 +160,9 @@ def _visible_defects(
     for _ in range(6):
         surface, kinds = malform(pose, rng)
         bad = depth_of(surface)
-        changed = ((good > 0) != (bad > 0)).sum() + ((good > 0) & (bad > 0) & (np.abs(good - bad) > 0.01)).sum()
+        changed = ((good > 0) != (bad > 0)).sum() + (
+            (good > 0) & (bad > 0) & (np.abs(good - bad) > 0.01)
+        ).sum()
         share = float(changed) / max(int((good > 0).sum()), 1)
         if best is None or share > best[0]:
             best = (share, surface, kinds)
@@ -200,7 +209,9 @@ def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Pic
         x = 0.5 + rng.uniform(-spread, spread) + (0.0 if count == 1 else (-0.235 if h == 0 else 0.235))
         y = 0.5 + rng.uniform(-0.13, 0.10)
         centre = posed.vertices[0] * flip
-        shift = np.array([(x - 0.5) * size * OVERSAMPLING, (y - 0.5) * size * OVERSAMPLING]) * distance / focal
+        shift = (
+            np.array([(x - 0.5) * size * OVERSAMPLING, (y - 0.5) * size * OVERSAMPLING]) * distance / focal
+        )
         move = np.array([*(shift - (centre[:, :2].min(0) + centre[:, :2].max(0)) / 2), distance], np.float32)
 
         def place(surface: Surface, flip: Floats = flip, move: Floats = move, left: bool = left) -> Surface:
@@ -231,8 +242,12 @@ def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Pic
     for parts in (good, bad):
         colour, cover, index, depth = _render(parts, camera, size * OVERSAMPLING)
         blend = scene * (1 - _shrink(cover)[..., None]) + _shrink(colour)
-        soft = Image.fromarray((np.clip(blend, 0, 1) * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(softness))
-        images.append((np.clip(np.asarray(soft, np.float32) / 255 + noise, 0, 1) * 255 + 0.5).astype(np.uint8))
+        soft = Image.fromarray((np.clip(blend, 0, 1) * 255).astype(np.uint8)).filter(
+            ImageFilter.GaussianBlur(softness)
+        )
+        images.append(
+            (np.clip(np.asarray(soft, np.float32) / 255 + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
+        )
         regions.append((_shrink((index >= 0).astype(np.float32)) > 0.5).astype(np.uint8))
         if parts is good:
             depth_map = _encode_depth(depth, index, count)

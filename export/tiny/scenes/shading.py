@@ -52,7 +52,9 @@ def random_look(rng: np.random.Generator) -> Look:
     return Look(
         tone=_TONES[round(place)][0],
         skin=skin.astype(np.float32),
-        palm=(skin * 0.55 + 0.45 * (0.35 + 0.65 * skin.mean() / 0.7) * _PALM).clip(0, 0.97).astype(np.float32),
+        palm=(skin * 0.55 + 0.45 * (0.35 + 0.65 * skin.mean() / 0.7) * _PALM)
+        .clip(0, 0.97)
+        .astype(np.float32),
         light=(light / np.linalg.norm(light)).astype(np.float32),
         key=(tint * power).astype(np.float32),
         fill=((2 - tint) * rng.uniform(0.28, 0.5)).astype(np.float32),
@@ -67,7 +69,8 @@ def vertex_normals(vertices: Array, faces: NDArray[np.int32]) -> Array:
     corners = vertices[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     out = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(normal[:, c], 3), minlength=len(vertices)) for c in range(3)], axis=1
+        [np.bincount(faces.ravel(), np.repeat(normal[:, c], 3), minlength=len(vertices)) for c in range(3)],
+        axis=1,
     )
     return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12), np.float32)
 
@@ -115,7 +118,9 @@ def skin_albedo(rest: Array, look: Look) -> Array:
     nail_colour = np.array([0.95, 0.80, 0.77], np.float32) * np.float32(0.45 + 0.55 * look.skin.mean())
     colour += 0.45 * nail * (nail_colour - colour)
     colour *= 1 - 0.16 * crease
-    mottle = np.sin(rest[:, 0] * 310 + 2 * np.sin(rest[:, 2] * 270)) * np.sin(rest[:, 2] * 340 + rest[:, 1] * 200)
+    mottle = np.sin(rest[:, 0] * 310 + 2 * np.sin(rest[:, 2] * 270)) * np.sin(
+        rest[:, 2] * 340 + rest[:, 1] * 200
+    )
     return np.asarray(np.clip(colour * (1 + 0.025 * mottle[:, None]), 0.0, 1.0), np.float32)
 
 

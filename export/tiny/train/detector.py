@@ -14,8 +14,8 @@ from export.tiny import dataset
 from export.tiny.models import Detector
 from export.tiny.scenes.background import random_background
 from export.tiny.train.augment import colour_jitter
-from export.tiny.train.distractors import add_bars, add_distractors
 from export.tiny.train.common import Trainer, autocast, load_average, seeded
+from export.tiny.train.distractors import add_bars, add_distractors
 
 SIZE = dataset.DETECTOR
 CELL = 8  # pixels
@@ -38,7 +38,11 @@ def targets(boxes: Tensor, left: Tensor) -> Targets:
     count = len(boxes)
     score = torch.zeros(count, CELLS, CELLS)
     positive = torch.zeros(count, CELLS, CELLS, dtype=torch.bool)
-    center, side, lefts = torch.zeros(count, 2, CELLS, CELLS), torch.zeros(count, CELLS, CELLS), torch.zeros(count, CELLS, CELLS)
+    center, side, lefts = (
+        torch.zeros(count, 2, CELLS, CELLS),
+        torch.zeros(count, CELLS, CELLS),
+        torch.zeros(count, CELLS, CELLS),
+    )
     ys, xs = torch.meshgrid(torch.arange(CELLS) + 0.5, torch.arange(CELLS) + 0.5, indexing="ij")
     for n in range(count):
         for box, is_left in zip(boxes[n], left[n], strict=True):
@@ -77,7 +81,16 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 33) -> None:
     boxes, lefts = torch.from_numpy(columns["boxes"]).float(), torch.from_numpy(columns["lefts"])
     torch.manual_seed(seed)
     net = Detector().to(memory_format=torch.channels_last)
-    trainer = Trainer("detector", work, {"detector": net}, rate=2e-3, steps=20000, minutes=minutes, seed=seed, average_decay=0.998)
+    trainer = Trainer(
+        "detector",
+        work,
+        {"detector": net},
+        rate=2e-3,
+        steps=20000,
+        minutes=minutes,
+        seed=seed,
+        average_decay=0.998,
+    )
     generator = seeded(seed + trainer.step)
     rng = np.random.default_rng([seed, trainer.step])
 
@@ -102,7 +115,9 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 33) -> None:
             canvas = torch.from_numpy(random_background(rng, SIZE, SIZE)).permute(2, 0, 1)
             side = int(rng.integers(SIZE // 3, SIZE * 3 // 4))
             x, y = (int(v) for v in rng.integers(0, SIZE - side + 1, 2))
-            canvas[:, y : y + side, x : x + side] = functional.interpolate(image[None], size=(side, side), mode="area")[0]
+            canvas[:, y : y + side, x : x + side] = functional.interpolate(
+                image[None], size=(side, side), mode="area"
+            )[0]
             image, box = canvas, box * (side / SIZE) + torch.tensor([x, y, x, y])
         if rng.random() < 0.45:
             image = add_distractors(image, box, rng)
@@ -121,7 +136,9 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 33) -> None:
         # Focal loss of CenterNet (Zhou et al. 2019).
         log_p, log_q = functional.logsigmoid(out[:, 0]), functional.logsigmoid(-out[:, 0])
         peak = want.score >= 1.0
-        focal = torch.where(peak, -((1 - probability) ** 2) * log_p, -((1 - want.score) ** 4) * probability**2 * log_q)
+        focal = torch.where(
+            peak, -((1 - probability) ** 2) * log_p, -((1 - want.score) ** 4) * probability**2 * log_q
+        )
         hands = max(int(want.positive.sum()), 1)
         loss = focal.sum() / hands
         at = want.positive

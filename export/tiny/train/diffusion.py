@@ -43,7 +43,15 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return out["input_ids"]
 
 
-def predict(modules: dict[str, nn.Module], sample: Tensor, inpaint: Tensor, time: Tensor, tokens: Tensor, depth: Tensor, strength: Tensor) -> Tensor:
+def predict(
+    modules: dict[str, nn.Module],
+    sample: Tensor,
+    inpaint: Tensor,
+    time: Tensor,
+    tokens: Tensor,
+    depth: Tensor,
+    strength: Tensor,
+) -> Tensor:
     """v (N, 4, h, w) for noisy latents, [mask, masked latents] (N, 5, h, w), timesteps (N,), depth (N, 3, H, W) 0..1."""
     text = modules["text"](tokens).last_hidden_state
     down, mid = modules["controlnet"](sample, time, text, depth, return_dict=False)
@@ -65,7 +73,9 @@ def load_tokenizer(work: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(work / "tokenizer")
 
 
-def train(work: Path, *, count: int, minutes: float, seed: int = 55, batch: int = 16, rate: float = 8e-4) -> None:
+def train(
+    work: Path, *, count: int, minutes: float, seed: int = 55, batch: int = 16, rate: float = 8e-4
+) -> None:
     data = latent_stage.prepare(work, 0, count, "train")
     captions = [str(c) for c in data["caption"]]
     if (work / "tokenizer").exists():
@@ -75,7 +85,9 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 55, batch: int 
         save_tokenizer(tokenizer, work)
     tokens = tokenize(tokenizer, captions)
     empty = tokenize(tokenizer, [""])[0]
-    columns: dict[str, Any] = {key: torch.from_numpy(data[key]) for key in ("latents", "masked", "mask", "depth")}
+    columns: dict[str, Any] = {
+        key: torch.from_numpy(data[key]) for key in ("latents", "masked", "mask", "depth")
+    }
     scaling = 1.0 / float(columns["latents"][:2000].float().std())
     np.save(work / "scaling.npy", np.array(scaling))
     torch.manual_seed(seed)
@@ -84,7 +96,9 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 55, batch: int 
         modules[key].to(memory_format=torch.channels_last)
         # On the CPU the fused attention's backward pass takes a third of a step at these sizes; the plain one, 5 %.
         modules[key].set_attn_processor(AttnProcessor())
-    trainer = Trainer("diffusion", work, modules, rate=rate, steps=10**6, minutes=minutes, seed=seed, average_decay=0.999)
+    trainer = Trainer(
+        "diffusion", work, modules, rate=rate, steps=10**6, minutes=minutes, seed=seed, average_decay=0.999
+    )
     generator = seeded(seed + trainer.step)
     order = batches(len(tokens), batch, generator)
     alphas = DDIMScheduler.from_config(SCHEDULER).alphas_cumprod.float()

@@ -23,22 +23,46 @@ def _head(draw: ImageDraw.ImageDraw, rng: np.random.Generator, x: float, y: floa
     cloth = _tone(rng.uniform(0.05, 0.95, 3), 1.0)
     hair = _tone(np.array([0.35, 0.22, 0.12]) * float(rng.uniform(0.1, 2.2)), 1.0)
     draw.ellipse((x - size, y + size * 0.55, x + size, y + size * 3.0), fill=cloth)
-    draw.rectangle((x - width * 0.22, y + size * 0.3, x + width * 0.22, y + size * 0.75), fill=_tone(skin, light * 0.85))
+    draw.rectangle(
+        (x - width * 0.22, y + size * 0.3, x + width * 0.22, y + size * 0.75), fill=_tone(skin, light * 0.85)
+    )
     if rng.random() < 0.5:  # long hair behind the face
-        draw.ellipse((x - width * 0.72, y - size * 0.6, x + width * 0.72, y + size * float(rng.uniform(0.5, 1.0))), fill=hair)
+        draw.ellipse(
+            (x - width * 0.72, y - size * 0.6, x + width * 0.72, y + size * float(rng.uniform(0.5, 1.0))),
+            fill=hair,
+        )
     draw.ellipse((x - width / 2, y - size / 2, x + width / 2, y + size / 2), fill=_tone(skin, light))
     shade = float(rng.uniform(-0.25, 0.25)) * width
-    draw.ellipse((x - width * 0.35 + shade, y - size * 0.3, x + width * 0.35 + shade, y + size * 0.4), fill=_tone(skin, light * 1.06))
+    draw.ellipse(
+        (x - width * 0.35 + shade, y - size * 0.3, x + width * 0.35 + shade, y + size * 0.4),
+        fill=_tone(skin, light * 1.06),
+    )
     draw.pieslice((x - width * 0.53, y - size * 0.56, x + width * 0.53, y + size * 0.35), 180, 360, fill=hair)
     if rng.random() < 0.85:  # a forehead below the hair line
-        draw.ellipse((x - width * 0.42, y - size * 0.3, x + width * 0.42, y + size * 0.3), fill=_tone(skin, light * 1.03))
+        draw.ellipse(
+            (x - width * 0.42, y - size * 0.3, x + width * 0.42, y + size * 0.3),
+            fill=_tone(skin, light * 1.03),
+        )
     for side in (-1, 1):
         eye = x + side * width * 0.2
-        draw.ellipse((eye - size * 0.05, y - size * 0.09, eye + size * 0.05, y - size * 0.02), fill=(25, 20, 18))
-        draw.line((eye - size * 0.08, y - size * 0.15, eye + size * 0.08, y - size * 0.15), fill=hair, width=max(1, int(size * 0.03)))
-    draw.line((x, y - size * 0.05, x + size * 0.03, y + size * 0.12), fill=_tone(skin, light * 0.8), width=max(1, int(size * 0.03)))
+        draw.ellipse(
+            (eye - size * 0.05, y - size * 0.09, eye + size * 0.05, y - size * 0.02), fill=(25, 20, 18)
+        )
+        draw.line(
+            (eye - size * 0.08, y - size * 0.15, eye + size * 0.08, y - size * 0.15),
+            fill=hair,
+            width=max(1, int(size * 0.03)),
+        )
+    draw.line(
+        (x, y - size * 0.05, x + size * 0.03, y + size * 0.12),
+        fill=_tone(skin, light * 0.8),
+        width=max(1, int(size * 0.03)),
+    )
     mouth = size * float(rng.uniform(0.02, 0.1))
-    draw.ellipse((x - width * 0.17, y + size * 0.25 - mouth / 2, x + width * 0.17, y + size * 0.25 + mouth), fill=(150, 60, 60))
+    draw.ellipse(
+        (x - width * 0.17, y + size * 0.25 - mouth / 2, x + width * 0.17, y + size * 0.25 + mouth),
+        fill=(150, 60, 60),
+    )
     if rng.random() < 0.3:
         draw.chord((x - width * 0.42, y - size * 0.05, x + width * 0.42, y + size * 0.52), 20, 160, fill=hair)
 
@@ -71,7 +95,9 @@ def add_distractors(image: Tensor, boxes: Tensor, rng: np.random.Generator) -> T
     for box in boxes:
         if not box.isnan().any():
             margin = 0.12 * float(box[2] - box[0])
-            x0, y0, x1, y1 = (int(v) for v in (box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin))
+            x0, y0, x1, y1 = (
+                int(v) for v in (box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin)
+            )
             x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, size), min(y1, size)
             if x1 > x0 and y1 > y0:
                 layer.paste(canvas.crop((x0, y0, x1, y1)), (x0, y0))
@@ -87,7 +113,11 @@ def add_bars(image: Tensor, boxes: Tensor, rng: np.random.Generator) -> tuple[Te
     out = torch.zeros_like(image)
     tall = bool(rng.random() < 0.5)
     # The picture fills the other direction by repeating its edge, which no box covers.
-    body = torch.nn.functional.pad(small[None], (0, 0, start, size - inner - start) if tall else (start, size - inner - start, 0, 0), mode="replicate")[0]
+    body = torch.nn.functional.pad(
+        small[None],
+        (0, 0, start, size - inner - start) if tall else (start, size - inner - start, 0, 0),
+        mode="replicate",
+    )[0]
     if tall:
         out[:, :, start : start + inner] = body
     else:

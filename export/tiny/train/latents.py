@@ -34,7 +34,11 @@ def random_masks(regions: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _swap_sides(caption: str) -> str:
-    return caption.replace("left hand", "right* hand").replace("right hand", "left hand").replace("right* hand", "right hand")
+    return (
+        caption.replace("left hand", "right* hand")
+        .replace("right hand", "left hand")
+        .replace("right* hand", "right hand")
+    )
 
 
 def prepare(work: Path, first: int, count: int, name: str, seed: int = 44) -> dict[str, NDArray[np.generic]]:
@@ -49,7 +53,9 @@ def prepare(work: Path, first: int, count: int, name: str, seed: int = 44) -> di
             return {key: stored[key] for key in KEYS}
     device = pick_device()
     vae = vae_stage.load(work).to(device).to(memory_format=torch.channels_last)
-    columns = dataset.load(work / "data", first, count, ("image", "region", "malformed_region", "depth", "caption"))
+    columns = dataset.load(
+        work / "data", first, count, ("image", "region", "malformed_region", "depth", "caption")
+    )
     generator = seeded(seed)
     parts: dict[str, list[NDArray[np.generic]]] = {key: [] for key in KEYS}
     for start in range(0, len(columns["image"]), 256):
@@ -58,7 +64,11 @@ def prepare(work: Path, first: int, count: int, name: str, seed: int = 44) -> di
         regions = torch.from_numpy(columns["region"][part] | columns["malformed_region"][part])
         depth = torch.from_numpy(columns["depth"][part])
         flip = torch.rand(len(images), generator=generator) < 0.5
-        images[flip], regions[flip], depth[flip] = images[flip].flip(2), regions[flip].flip(2), depth[flip].flip(2)
+        images[flip], regions[flip], depth[flip] = (
+            images[flip].flip(2),
+            regions[flip].flip(2),
+            depth[flip].flip(2),
+        )
         captions = [str(c) for c in columns["caption"][part]]
         captions = [_swap_sides(c) if f else c for c, f in zip(captions, flip.tolist(), strict=True)]
         masks = random_masks(regions, generator)
