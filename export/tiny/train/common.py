@@ -40,8 +40,8 @@ def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tenso
 class Trainer:
     """One stage: AdamW with warm-up and cosine decay, an exponential moving average, checkpoints and a log.
 
-    The run ends after `steps` steps or `minutes` minutes of training, whichever comes first; the learning rate follows
-    the larger of the two shares, so that it always reaches its end.
+    The run ends after `steps` steps or `minutes` minutes of training, whichever comes first; the learning
+    rate follows the larger of the two shares, so that it always reaches its end.
     """
 
     name: str
@@ -128,7 +128,8 @@ class Trainer:
                 mean = sum(recent) / len(recent)
                 self.losses.append((self.step, self.seconds, mean))
                 print(
-                    f"{self.name} {self.share:6.1%} step {self.step} {self.seconds / 60:.1f} min loss {mean:.4f}",
+                    f"{self.name} {self.share:6.1%} step {self.step} "
+                    f"{self.seconds / 60:.1f} min loss {mean:.4f}",
                     flush=True,
                 )
                 recent, shown = [], now
