@@ -139,9 +139,15 @@ class CancelToken:
     Stops a run at its next step; usable from any thread and for any number of runs.
     """
     def __init__(self) -> None: ...
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        """
+        Stops every run that was given this token; there is no way back.
+        """
     @property
-    def cancelled(self) -> bool: ...
+    def cancelled(self) -> bool:
+        """
+        Whether cancel() was called.
+        """
 
 class Port:
     """
