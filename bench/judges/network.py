@@ -36,7 +36,10 @@ def _down(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """A crop (N, 3, 128, 128) RGB in 0..1, left hands mirrored, to logit (N,), joints (N, 21, 2) pixels, features (N, 128)."""
+    """A crop (N, 3, 128, 128) RGB in 0..1, left hands mirrored, to a logit, joints and features.
+
+    logit (N,); joints (N, 21, 2) in pixels; features (N, 128).
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,8 +2,9 @@
 
     python -m export.tiny.dataset --first 0 --count 11000 --out .train/data
 
-Seeds below 1,000,000 train the pack; 1,000,000.. validate it; 2,000,000.. are held out for the bench; 3,000,000.. train
-the judges. A shard that exists is not made again, so an interrupted run goes on where it stopped.
+Seeds below 1,000,000 train the pack; 1,000,000.. validate it; 2,000,000.. are held out for the bench;
+3,000,000.. train the judges. A shard that exists is not made again, so an interrupted run goes on where it
+stopped.
 """
 
 from __future__ import annotations

@@ -367,7 +367,7 @@ def skin(
     rotations: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     weights: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     parents: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
-) -> tuple:
+) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
     """
     Linear blend skinning: posed vertices (B, V, 3) and joints (B, J, 3), float32 metres, from shaped
     vertices `rest` (B, V, 3), shaped `joints` (B, J, 3), `rotations` (B, J, 3, 3) relative to the parent,

@@ -15,7 +15,7 @@ _LONG = ("index", "middle", "ring", "pinky")
 
 @dataclass(frozen=True)
 class Surface:
-    """A posed surface: vertices (V, 3) metres, faces (F, 3) and the resting position (V, 3) of every vertex."""
+    """A posed surface: vertices (V, 3) metres, faces (F, 3) and every vertex's resting position (V, 3)."""
 
     vertices: NDArray[np.float32]
     faces: NDArray[np.int32]
@@ -136,7 +136,7 @@ def _fused(pose: Pose, surface: Surface, rng: np.random.Generator) -> Surface:
 
 
 def malform(pose: Pose, rng: np.random.Generator) -> tuple[Surface, tuple[str, ...]]:
-    """A malformed surface in the same place as the well-formed one, and the kinds of its one to three defects."""
+    """A malformed surface in the place of the well-formed one, and the kinds of its one to three defects."""
     count = int(rng.choice([1, 2, 3], p=[0.45, 0.40, 0.15]))
     kinds = tuple(str(kind) for kind in rng.choice(KINDS, size=count, replace=False))
     model = HandModel.load("right")

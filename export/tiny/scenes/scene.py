@@ -1,4 +1,4 @@
-"""make_picture: one seeded picture with one or two hands, its malformed twin, and everything known about both."""
+"""make_picture: a seeded picture with one or two hands, its malformed twin, and all that is known of both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ OVERSAMPLING = 2  # subpixels per pixel and axis
 
 @dataclass(frozen=True)
 class HandTruth:
-    """One hand of a picture. Rotations, shape and vertices are those of the right hand that its mirror image shows."""
+    """One hand of a picture; rotations and shape are those of the right hand that its mirror image shows."""
 
     side: str  # "left" | "right"
     box: Floats  # (4,) x0, y0, x1, y1 pixels: square around the well-formed hand
@@ -145,7 +145,7 @@ def _shrink(values: Floats) -> Floats:
 def _visible_defects(
     pose: Pose, rng: np.random.Generator, place: Callable[[Surface], Surface], camera: Camera, size: int
 ) -> tuple[Surface, tuple[str, ...]]:
-    """A malformed hand that a person would notice: its silhouette or its depth differs from the well-formed one's."""
+    """A noticeably malformed hand: its silhouette or its depth differs from the well-formed one's."""
     half = tuple(value / 4 for value in camera)  # a quarter of the picture's resolution is enough to tell
 
     def depth_of(surface: Surface) -> Floats:
@@ -184,7 +184,7 @@ def _encode_depth(depth: Floats, index: NDArray[np.int32], count: int) -> Bytes:
 
 
 def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Picture:
-    """The picture of a seed: `size` x `size` pixels with one or two hands (None: drawn, one in four has two)."""
+    """The picture of a seed: `size` x `size` pixels, one or two hands (None: drawn, one in four has two)."""
     rng = np.random.default_rng(np.random.SeedSequence([0x40A1D, seed]))
     count = hands if hands is not None else (2 if rng.random() < 0.25 else 1)
     focal = 1.9 * size * OVERSAMPLING
@@ -231,9 +231,17 @@ def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Pic
         box = np.concatenate([(low + high) / 2 - side / 2, (low + high) / 2 + side / 2])
         caption = f"{pose.gesture}, {base.tone} skin, {sides[h]} hand"
         truths.append(
-            HandTruth(sides[h], box.astype(np.float32), keypoints.astype(np.float32), joints.astype(np.float32),
-                      pose.rotations, pose.shape, defects, caption)
-        )  # fmt: skip
+            HandTruth(
+                sides[h],
+                box.astype(np.float32),
+                keypoints.astype(np.float32),
+                joints.astype(np.float32),
+                pose.rotations,
+                pose.shape,
+                defects,
+                caption,
+            )
+        )
 
     scene = random_background(rng, size, size)
     noise = rng.normal(0.0, rng.uniform(0.0, 0.012), (size, size, 3)).astype(np.float32)

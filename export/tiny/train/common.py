@@ -40,8 +40,8 @@ def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tenso
 class Trainer:
     """One stage: AdamW with warm-up and cosine decay, an exponential moving average, checkpoints and a log.
 
-    The run ends after `steps` steps or `minutes` minutes of training, whichever comes first; the learning rate follows
-    the larger of the two shares, so that it always reaches its end.
+    The run ends after `steps` steps or `minutes` minutes of training, whichever comes first; the learning
+    rate follows the larger of the two shares, so that it always reaches its end.
     """
 
     name: str
@@ -127,10 +127,8 @@ class Trainer:
             if now - shown > 20.0:
                 mean = sum(recent) / len(recent)
                 self.losses.append((self.step, self.seconds, mean))
-                print(
-                    f"{self.name} {self.share:6.1%} step {self.step} {self.seconds / 60:.1f} min loss {mean:.4f}",
-                    flush=True,
-                )
+                spent = f"step {self.step} {self.seconds / 60:.1f} min"
+                print(f"{self.name} {self.share:6.1%} {spent} loss {mean:.4f}", flush=True)
                 recent, shown = [], now
             if now - saved > save_every:
                 self.save()

@@ -1,8 +1,9 @@
 """Stage 4: UNet, ControlNet and text encoder together, on the latents of well-formed crops.
 
-The loss is v-prediction error with a zero-terminal-SNR schedule, inside the mask (HandRefiner's equation 4), and a
-little outside. ControlNet residuals are scaled by a random strength during training, zero now and then, so that every
-control strength is in distribution: without control the UNet invents a hand, and with it the hand follows the depth.
+The loss is v-prediction error with a zero-terminal-SNR schedule, inside the mask (HandRefiner's equation 4),
+and a little outside. ControlNet residuals are scaled by a random strength during training, zero now and then,
+so that every control strength is in distribution: without control the UNet invents a hand, and with it the
+hand follows the depth.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ def predict(
     depth: Tensor,
     strength: Tensor,
 ) -> Tensor:
-    """v (N, 4, h, w) for noisy latents, [mask, masked latents] (N, 5, h, w), timesteps (N,), depth (N, 3, H, W) 0..1."""
+    """v (N, 4, h, w) for noisy latents of that shape.
+
+    inpaint [mask, masked latents] (N, 5, h, w); time (N,) timesteps; depth (N, 3, H, W) in 0..1.
+    """
     text = modules["text"](tokens).last_hidden_state
     down, mid = modules["controlnet"](sample, time, text, depth, return_dict=False)
     scale = strength.view(-1, 1, 1, 1)
@@ -94,7 +98,7 @@ def train(
     modules = make_modules(tokenizer)
     for key in ("unet", "controlnet"):
         modules[key].to(memory_format=torch.channels_last)
-        # On the CPU the fused attention's backward pass takes a third of a step at these sizes; the plain one, 5 %.
+        # On the CPU the fused attention's backward pass takes a third of a step at these sizes; plain, 5 %.
         modules[key].set_attn_processor(AttnProcessor())
     trainer = Trainer(
         "diffusion", work, modules, rate=rate, steps=10**6, minutes=minutes, seed=seed, average_decay=0.999

@@ -1,4 +1,4 @@
-"""Things that are not hands but look like skin: heads with faces, necks, shoulders and bare patches, for the detector."""
+"""For the detector, skin that is no hand: heads with faces, necks, shoulders and bare patches."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _near(box: Tensor, x: float, y: float, height: float) -> bool:
 
 
 def add_distractors(image: Tensor, boxes: Tensor, rng: np.random.Generator) -> Tensor:
-    """Draws one or two heads or skin patches on a picture (3, S, S) in 0..1, clear of the hand boxes (K, 4)."""
+    """Draws one or two heads or skin patches on a picture (3, S, S) in 0..1, clear of hand boxes (K, 4)."""
     size = image.shape[1]
     canvas = Image.fromarray((image.permute(1, 2, 0).numpy() * 255).clip(0, 255).astype(np.uint8))
     layer = canvas.copy()

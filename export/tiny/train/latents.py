@@ -19,7 +19,7 @@ KEYS = ("latents", "masked", "mask", "depth", "caption")
 
 
 def random_masks(regions: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, 128, 128) bool masks around hand regions (N, 128, 128) of several reaches; one in five is a rectangle."""
+    """Bool masks around hand regions, both (N, 128, 128), of several reaches; one in five is a rectangle."""
     masks = torch.zeros_like(regions, dtype=torch.bool)
     reach = torch.randint(3, 15, (len(regions),), generator=generator)
     for radius in reach.unique().tolist():
@@ -44,8 +44,8 @@ def _swap_sides(caption: str) -> str:
 def prepare(work: Path, first: int, count: int, name: str, seed: int = 44) -> dict[str, NDArray[np.generic]]:
     """Loads, or makes and stores, the latents of the crops of a range of seeds.
 
-    latents and masked (N, 4, 32, 32) float16, unscaled; mask (N, 32, 32) bool, true = regenerate; depth (N, 128, 128)
-    uint8; caption (N,). Half of the crops, drawn at random, are mirrored.
+    latents and masked (N, 4, 32, 32) float16, unscaled; mask (N, 32, 32) bool, true = regenerate; depth
+    (N, 128, 128) uint8; caption (N,). Half of the crops, drawn at random, are mirrored.
     """
     path = work / f"latents-{name}.npz"
     if path.exists():

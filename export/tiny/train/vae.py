@@ -49,8 +49,9 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 11) -> None:
             posterior = vae.encode(batch).latent_dist
             decoded = vae.decode(posterior.sample()).sample.float()
         error = decoded - batch
-        # Grey is easy and colour is not: without terms of its own, all four channels are spent on brightness and warmth,
-        # and the third axis, green against magenta, is lost. So it has a weight, and a channel that must carry it.
+        # Grey is easy and colour is not: without terms of its own, all four channels are spent on brightness
+        # and warmth, and the third axis, green against magenta, is lost. So it has a weight, and a channel
+        # that must carry it.
         tint = functional.avg_pool2d(error - error.mean(dim=1, keepdim=True), 4)
         green = functional.avg_pool2d(batch[:, 1] - (batch[:, 0] + batch[:, 2]) / 2.0, 4)
         loss = error.abs().mean() + 3.0 * tint.abs().mean()
