@@ -1,6 +1,6 @@
 """Writes the training report, text and pictures, into docs/training.md from what the stages recorded.
 
-    python -m export.tiny.train.report [--work .train] [--machine "what it ran on"]
+    python -m export.tiny.train.report [--work .train] [--machine "what it ran on"] [--note "..."]
 
 Run it where the training ran: unless --machine says otherwise, this machine's processor is named.
 """
@@ -84,7 +84,7 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def page(stages: Sequence[Stage], machine: str, *, samples: bool) -> str:
+def page(stages: Sequence[Stage], machine: str, *, samples: bool, note: str = "") -> str:
     """The text between the markers."""
     pack = [stage for stage in stages if stage.name != "judge"]
     devices = "; ".join(dict.fromkeys(stage.device for stage in stages))
@@ -94,6 +94,7 @@ def page(stages: Sequence[Stage], machine: str, *, samples: bool) -> str:
         f"{sum(stage.minutes for stage in pack):.0f} minutes of training for the pack. "
         f"Machine: {machine}. Devices of the stages: {devices}. torch {versions}.",
         "![Loss of every stage over its minutes](images/losses.png)",
+        *([note] if note else []),
     ]
     if samples:
         parts.append(
@@ -120,7 +121,7 @@ def draw_losses(stages: Sequence[Stage], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(
         1, len(stages), figsize=(2.4 * len(stages), 2.1), layout="constrained", squeeze=False
@@ -129,6 +130,9 @@ def draw_losses(stages: Sequence[Stage], path: Path) -> None:
         rows = np.array(stage.losses, dtype=np.float64).reshape(-1, 3)
         axis.plot(rows[:, 1] / 60.0, rows[:, 2], color="#c2650c", linewidth=1.2)
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
         axis.set_title(STAGES[stage.name].replace(", text", ",\ntext").replace(" (", "\n("), fontsize=8)
         axis.set_xlabel("minutes", fontsize=7)
         axis.tick_params(labelsize=6, which="both")
@@ -168,6 +172,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path(".train"), help="folder of the training")
     parser.add_argument("--machine", default=None, help="what the training ran on")
+    parser.add_argument("--note", default="", help="what else a reader must know of this training")
     parser.add_argument("--pack", type=Path, default=PACK, help="the pack that draws the samples")
     args = parser.parse_args()
     stages = read_stages(args.work)
@@ -178,7 +183,7 @@ def main() -> None:
         draw_samples(args.pack, DOCS / "images" / "samples.png")
     else:
         print(f"no pack in {args.pack}: the report has no samples")
-    fill(DOCS / "training.md", page(stages, args.machine or processor(), samples=samples))
+    fill(DOCS / "training.md", page(stages, args.machine or processor(), samples=samples, note=args.note))
     print(f"{DOCS / 'training.md'}: {', '.join(stage.name for stage in stages)}")
 
 
