@@ -18,15 +18,26 @@ struct Port {
   DType dtype = DType::f32;
 };
 
+// Throws InputError unless the port takes this tensor: dtype, rank and every extent that the port fixes.
+void check_port(const Port& port, const Tensor& tensor);
 // Named tensors; a map keeps the order independent of who built it.
 using TensorMap = std::map<std::string, Tensor>;
+
+// Throws InputError unless `inputs` names exactly `ports`, each with a tensor that it takes.
+void check_inputs(const std::vector<Port>& ports, const TensorMap& inputs);
+
+// The port of that name, or null.
+const Port* find_port(const std::vector<Port>& ports, const std::string& name);
+// "a, b, c", for messages.
+std::string port_names(const std::vector<Port>& ports);
 
 class Network {
  public:
   virtual ~Network() = default;
   virtual const std::vector<Port>& inputs() const = 0;
   virtual const std::vector<Port>& outputs() const = 0;
-  // Reads every input, fills every output in place; the outputs' memory belongs to the caller.
+  // Reads every input. An output that comes with memory is filled in place, one that comes without (a default Tensor)
+  // is allocated by the network; an output that is not named is not wanted.
   // Safe to call from several threads at once. `stream` is null on the CPU.
   // Throws InputError for a missing, unknown or wrongly shaped tensor, BackendError if the runtime fails.
   virtual void run(const TensorMap& inputs, TensorMap& outputs, void* stream = nullptr) = 0;

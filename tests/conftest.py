@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from hoirt import Refiner
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported by anyone
 sys.path.insert(
@@ -23,3 +28,20 @@ def random_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from export.tiny.random_pack import make_random_pack
 
     return make_random_pack(tmp_path_factory.mktemp("packs") / "random")
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of compiled networks of its own, so that tests neither read nor fill the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOIRT_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def refiner(random_pack: Path, cache_folder: Path) -> Refiner:
+    """The random pack, open; 64-pixel crops, four steps."""
+    import hoirt
+
+    return hoirt.Refiner(random_pack)

@@ -7,6 +7,12 @@ PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = HOIRT_VERSION;
   register_errors(module);
   register_tensor(module);
+  register_step_table(module);
+  register_cancel(module);
+  register_network(module);
+  register_denoise_loop(module);
+  register_random(module);
+  register_image(module);
   register_raster(module);
   register_skin(module);
 }

@@ -7,6 +7,12 @@ namespace hoirt::bindings {
 
 void register_errors(pybind11::module_& module);
 void register_tensor(pybind11::module_& module);
+void register_step_table(pybind11::module_& module);
+void register_cancel(pybind11::module_& module);
+void register_network(pybind11::module_& module);
+void register_denoise_loop(pybind11::module_& module);
+void register_random(pybind11::module_& module);
+void register_image(pybind11::module_& module);
 void register_raster(pybind11::module_& module);
 void register_skin(pybind11::module_& module);
 

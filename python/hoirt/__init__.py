@@ -1,6 +1,71 @@
-"""hoirt: a compiled runtime for hand-object interaction models."""
+"""hoirt: a compiled runtime for hand-object interaction models.
+
+    import hoirt
+    result = hoirt.refine("photo.jpg", prompt="an open palm")
+    result.image.save("repaired.png")
+
+Names are imported when they are first used, so `import hoirt` is quick and needs no runtime.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from hoirt._version import __version__
 from hoirt.errors import BackendError, Cancelled, HoirtError, InputError, OutOfMemory, PackError
 
-__all__ = ["BackendError", "Cancelled", "HoirtError", "InputError", "OutOfMemory", "PackError", "__version__"]
+if TYPE_CHECKING:
+    from hoirt._core import CancelToken
+    from hoirt.diagnosis import doctor
+    from hoirt.hands.hand import Camera, Hand
+    from hoirt.pipeline.refiner import Refiner
+    from hoirt.pipeline.result import Result, StepInfo
+    from hoirt.pipeline.shared import detect, refine
+    from hoirt.pipeline.timings import Timings
+    from hoirt.report import report_sheet
+
+_LAZY = {
+    "Camera": "hoirt.hands.hand",
+    "CancelToken": "hoirt._core",
+    "Hand": "hoirt.hands.hand",
+    "Refiner": "hoirt.pipeline.refiner",
+    "Result": "hoirt.pipeline.result",
+    "StepInfo": "hoirt.pipeline.result",
+    "Timings": "hoirt.pipeline.timings",
+    "detect": "hoirt.pipeline.shared",
+    "doctor": "hoirt.diagnosis",
+    "refine": "hoirt.pipeline.shared",
+    "report_sheet": "hoirt.report",
+}
+
+__all__ = [
+    "BackendError",
+    "Camera",
+    "CancelToken",
+    "Cancelled",
+    "Hand",
+    "HoirtError",
+    "InputError",
+    "OutOfMemory",
+    "PackError",
+    "Refiner",
+    "Result",
+    "StepInfo",
+    "Timings",
+    "__version__",
+    "detect",
+    "doctor",
+    "refine",
+    "report_sheet",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'hoirt' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

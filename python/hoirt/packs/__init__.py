@@ -1,7 +1,7 @@
 """Model packs: folders with networks, constants and settings, verified before anything is used."""
 
 from hoirt.packs.manifest import Manifest, NetworkSpec, PortSpec, Settings, TokenizerSpec
-from hoirt.packs.open import Pack, find_pack, list_packs, open_pack
+from hoirt.packs.open import Pack, bundled, find_pack, list_packs, open_pack
 
 __all__ = [
     "Manifest",
@@ -10,6 +10,7 @@ __all__ = [
     "PortSpec",
     "Settings",
     "TokenizerSpec",
+    "bundled",
     "find_pack",
     "list_packs",
     "open_pack",

@@ -96,9 +96,9 @@ def inspect_onnx(name: str, data: bytes, files: Mapping[str, FileEntry]) -> Onnx
             child = CHILDREN[message].get(number)
             if child is not None:
                 if wire != LENGTH or isinstance(value, int):
-                    raise reader.fail(f"field {number} of a {message} is not a message")
+                    raise reader.fail(f"field {number} of the {message} is not a message")
                 if (message, number) in SINGULAR and number in seen:
-                    raise reader.fail(f"field {number} of a {message} stands twice")
+                    raise reader.fail(f"field {number} of the {message} stands twice")
                 seen.add(number)
                 stack.append((child, value, depth + 1))
             elif main and number in (INPUT, OUTPUT):

@@ -43,6 +43,10 @@ class Pack:
         return self.manifest.name
 
     @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
     def settings(self) -> Settings:
         return self.manifest.settings
 
@@ -138,15 +142,23 @@ def _check_constants(name: str, arrays: Mapping[str, NDArray[Any]], vertices: in
         raise PackError(f"{name}: joint_regressor holds values that are not finite")
 
 
+def bundled() -> list[str]:
+    """The names of the packs that come with hoirt."""
+    return sorted(_in_folder(BUNDLED))
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    return {entry.name: entry for entry in sorted(folder.iterdir()) if (entry / MANIFEST).is_file()}
+
+
 def list_packs() -> dict[str, Path]:
     """All packs that have a name: the bundled ones, then those in HOIRT_PACKS; the first one wins."""
     folders = [BUNDLED, *(Path(entry) for entry in os.environ.get(VARIABLE, "").split(os.pathsep) if entry)]
     packs: dict[str, Path] = {}
     for folder in folders:
-        if folder.is_dir():
-            for entry in sorted(folder.iterdir()):
-                if (entry / MANIFEST).is_file():
-                    packs.setdefault(entry.name, entry)
+        packs = {**_in_folder(folder), **packs}
     return packs
 
 

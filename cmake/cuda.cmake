@@ -1,0 +1,37 @@
+# The CUDA module _core_cuda and its launchers. HOIRT_CUDA: AUTO builds them when nvcc is found, ON requires it.
+set(HOIRT_CUDA AUTO CACHE STRING "Build the CUDA kernels: AUTO (if nvcc is found), ON or OFF")
+set_property(CACHE HOIRT_CUDA PROPERTY STRINGS AUTO ON OFF)
+if(NOT HOIRT_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "HOIRT_CUDA must be AUTO, ON or OFF, not '${HOIRT_CUDA}'")
+endif()
+if(HOIRT_CUDA STREQUAL "OFF")
+  return()
+endif()
+find_program(HOIRT_NVCC nvcc HINTS "$ENV{CUDA_HOME}" "$ENV{CUDA_PATH}" /usr/local/cuda PATH_SUFFIXES bin)
+if(NOT HOIRT_NVCC)
+  if(HOIRT_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "HOIRT_CUDA=ON, but no nvcc is in PATH, CUDA_HOME, CUDA_PATH or /usr/local/cuda")
+  endif()
+  return()
+endif()
+
+# Ampere and Hopper, and PTX for whatever comes later.
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+endif()
+set(CMAKE_CUDA_COMPILER "${HOIRT_NVCC}")
+set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+enable_language(CUDA)
+
+add_library(hoirt_cuda STATIC csrc/cuda/launchers.cu)
+target_link_libraries(hoirt_cuda PUBLIC hoirt_options)
+# CMake 3.25 knows no C++20 flag of new nvcc releases; the kernels' headers keep to C++17.
+set_target_properties(hoirt_cuda PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON)
+# --fmad=false for the reason of -ffp-contract=off: the same bits on every device.
+target_compile_options(hoirt_cuda PRIVATE --fmad=false -Werror=all-warnings "-Xcompiler=-Wall,-Wextra,-Werror")
+
+if(COMMAND pybind11_add_module)
+  pybind11_add_module(_core_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/bindings/convert.cpp csrc/bindings/errors.cpp)
+  target_link_libraries(_core_cuda PRIVATE hoirt_engine hoirt_cuda)
+  install(TARGETS _core_cuda DESTINATION hoirt COMPONENT hoirt)
+endif()

@@ -1,0 +1,146 @@
+// DenoiseLoop for Python: arguments in, callbacks under the GIL, Ctrl-C at every step.
+#include "engine/denoise_loop.h"
+
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "csrc/bindings/arguments.h"
+#include "csrc/bindings/convert.h"
+#include "csrc/bindings/module.h"
+#include "csrc/bindings/step_table.h"
+
+namespace py = pybind11;
+
+namespace hoirt::bindings {
+namespace {
+
+// StepInfo whose x0 ends with the callback, as the loop goes on writing to that memory.
+struct PyStepInfo {
+  std::size_t step, steps;
+  double timestep, seconds;
+  std::shared_ptr<std::optional<Tensor>> clean;
+
+  py::array_t<float> x0() const {
+    if (!*clean) throw InputError("StepInfo.x0 can be read inside on_step only; keep the array itself");
+    Tensor copy((*clean)->shape(), DType::f32);
+    std::memcpy(copy.raw(), (*clean)->raw(), copy.bytes());
+    return array_from<float>(copy);
+  }
+};
+
+bool is_false(const py::object& value) {
+  if (value.is_none()) return false;
+  const bool is_bool =
+      py::isinstance<py::bool_>(value) || py::isinstance(value, py::module_::import("numpy").attr("bool_"));
+  return is_bool && !py::cast<bool>(value.attr("__bool__")());
+}
+
+bool call_on_step(const py::object& on_step, const StepInfo& info) {
+  const py::gil_scoped_acquire gil;
+  const auto clean = std::make_shared<std::optional<Tensor>>(info.clean);
+  const std::shared_ptr<void> end(nullptr, [&clean](void*) { clean->reset(); });
+  return !is_false(on_step(PyStepInfo{info.step, info.steps, info.timestep, info.seconds, clean}));
+}
+
+// Python runs signal handlers on its main thread only.
+bool on_main_thread() {
+  const py::module_ threading = py::module_::import("threading");
+  return threading.attr("get_ident")().equal(threading.attr("main_thread")().attr("ident"));
+}
+
+void check_signals() {
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+std::optional<Tensor> optional_tensor(const py::object& object, const std::string& name) {
+  if (object.is_none()) return std::nullopt;
+  return tensor_from(object, name, DType::f32);
+}
+
+std::vector<float> control_from(const py::object& control) {
+  try {
+    const py::array_t<float, py::array::c_style | py::array::forcecast> values(control);
+    if (values.ndim() <= 1) return {values.data(), values.data() + values.size()};
+  } catch (const py::error_already_set&) {
+    PyErr_Clear();
+  }
+  throw InputError("control must be a number or an array (N,)");
+}
+
+std::unique_ptr<DenoiseLoop> make_loop(std::shared_ptr<Network> network, std::string state, std::string timestep,
+                                       std::optional<std::string> control, std::string output) {
+  return std::make_unique<DenoiseLoop>(
+      std::move(network), LoopPorts{std::move(state), std::move(timestep), std::move(control), std::move(output)});
+}
+
+LoopResult run(DenoiseLoop& loop, const TableLike& table, const IntegerSequence& shape, const IntegerSequence& seeds,
+               const ArrayMap& condition, const ArrayMap& uncondition, const ArrayLike& control,
+               const OptionalArray& initial, const OptionalArray& known, const OptionalArray& mask,
+               const OptionalArray& noise, const StepCallback& on_step, const std::shared_ptr<CancelToken>& cancel) {
+  const StepTable rows = table_from(table);
+  LoopRequest request;
+  request.shape = shape_from(shape, "shape");
+  request.seeds = seeds_from(seeds);
+  request.condition = tensors_from(condition, "condition");
+  request.uncondition = tensors_from(uncondition, "uncondition");
+  request.control = control_from(control);
+  request.initial = optional_tensor(initial, "initial");
+  request.known = optional_tensor(known, "known");
+  request.mask = optional_tensor(mask, "mask");
+  request.noise = optional_tensor(noise, "noise");
+  request.cancel = cancel;
+  if (!on_step.is_none()) {
+    if (PyCallable_Check(on_step.ptr()) == 0) throw InputError("on_step must be callable");
+    request.on_step = [&on_step](const StepInfo& info) { return call_on_step(on_step, info); };
+  }
+  if (on_main_thread()) request.poll = check_signals;
+  const py::gil_scoped_release release;
+  return loop.run(rows, request);
+}
+
+py::array_t<double> seconds_array(const std::vector<double>& seconds) {
+  return py::array_t<double>(static_cast<py::ssize_t>(seconds.size()), seconds.data());
+}
+
+}  // namespace
+
+void register_denoise_loop(py::module_& module) {
+  py::class_<PyStepInfo>(module, "StepInfo", "What on_step is told after a step.")
+      .def_readonly("step", &PyStepInfo::step, "The row just done, from 0.")
+      .def_readonly("steps", &PyStepInfo::steps)
+      .def_readonly("timestep", &PyStepInfo::timestep)
+      .def_readonly("seconds", &PyStepInfo::seconds, "Time of this step.")
+      .def_property_readonly("x0", &PyStepInfo::x0, "A copy of the clean state predicted in this step, readable in on_step.");
+  py::class_<LoopResult>(module, "LoopResult", "What a run gives back.")
+      .def_property_readonly("latents", [](const LoopResult& self) { return array_from<float>(self.latents); },
+                             "The final state, float32, of the shape asked for.")
+      .def_property_readonly("step_seconds", [](const LoopResult& self) { return seconds_array(self.step_seconds); },
+                             "Time of each step without its callback (S,).")
+      .def_property_readonly("network_seconds",
+                             [](const LoopResult& self) { return seconds_array(self.network_seconds); },
+                             "Time of each step inside the network (S,).");
+  py::class_<DenoiseLoop>(module, "DenoiseLoop", py::release_gil_before_calling_cpp_dtor(),
+                          "Denoises a state row by row of a step table. Thread-safe; buffers are kept between runs.\n\n"
+                          "`state`, `timestep`, `control` (or None) and `output` name the network's ports; its other\n"
+                          "inputs are conditions. Guided rows run one batch of 2 N, the unconditional half first.")
+      .def(py::init(&make_loop), py::arg("network").none(false), py::kw_only(), py::arg("state") = "sample",
+           py::arg("timestep") = "timestep", py::arg("control") = "control_scale", py::arg("output") = "prediction")
+      .def("run", &run, py::arg("table"), py::kw_only(), py::arg("shape"), py::arg("seeds"),
+           py::arg("condition") = py::dict(), py::arg("uncondition") = py::dict(), py::arg("control") = 1.0,
+           py::arg("initial") = py::none(), py::arg("known") = py::none(), py::arg("mask") = py::none(),
+           py::arg("noise") = py::none(), py::arg("on_step") = py::none(), py::arg("cancel") = py::none(),
+           "Runs `table` (a StepTable or any object with its columns) on a state of `shape` (N, C, ...).\n\n"
+           "seeds: N integers, 64 bits each; an item's noise depends on its own seed only.\n"
+           "condition: inputs of the network, N or 1 items each; uncondition: those that differ without the condition.\n"
+           "control: control strength, one or N. initial: given state, needed if the table's init_signal is not 0.\n"
+           "known, mask: known state, and where to regenerate it (1) or keep it (0); the mask broadcasts.\n"
+           "noise: float32 (K, ...) instead of Philox: initial, initial known, then per row n and n' where used.\n"
+           "on_step(StepInfo): returning False raises Cancelled. cancel: a CancelToken.\n\n"
+           "All arrays are float32 on the CPU. Raises InputError, BackendError, Cancelled, KeyboardInterrupt.");
+}
+
+}  // namespace hoirt::bindings

@@ -1,0 +1,83 @@
+// Port, Network, PythonNetwork, Backend and open_backend() for Python.
+#include "engine/network.h"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+
+#include "csrc/bindings/arguments.h"
+#include "csrc/bindings/convert.h"
+#include "csrc/bindings/module.h"
+#include "csrc/bindings/python_network.h"
+#include "engine/backend_loader.h"
+
+namespace py = pybind11;
+
+namespace hoirt::bindings {
+namespace {
+
+Port make_port(std::string name, const IntegerSequence& shape, const std::string& dtype) {
+  Port port{std::move(name), shape_from(shape, "shape"), dtype_from(dtype)};
+  for (const std::int64_t extent : port.shape) {
+    if (extent < -1) throw InputError("the extents of a port must be -1 (any) or more, not " + to_string(port.shape));
+  }
+  return port;
+}
+
+py::dict run_network(Network& network, const ArrayMap& inputs) {
+  const TensorMap given = tensors_from(inputs, "inputs");
+  TensorMap outputs;
+  for (const Port& port : network.outputs()) outputs.emplace(port.name, Tensor());
+  {
+    const py::gil_scoped_release release;
+    check_inputs(network.inputs(), given);
+    network.run(given, outputs);
+  }
+  py::dict arrays;
+  for (const auto& [name, tensor] : outputs) arrays[py::str(name)] = array_from(tensor);
+  return arrays;
+}
+
+std::shared_ptr<Network> open_network(Backend& backend, std::string path, std::string cache_path,
+                                      std::map<std::string, Shape> shapes, std::string precision, int threads) {
+  const NetworkOptions options{std::move(path), std::move(cache_path), std::move(shapes), std::move(precision), threads};
+  return backend.open(options);
+}
+
+}  // namespace
+
+void register_network(py::module_& module) {
+  py::class_<Port>(module, "Port", "The name, shape (-1: any extent) and dtype of a network's input or output.")
+      .def(py::init(&make_port), py::arg("name"), py::arg("shape"), py::arg("dtype") = "float32")
+      .def_readonly("name", &Port::name)
+      .def_property_readonly("shape", [](const Port& self) { return tuple_from(self.shape); })
+      .def_property_readonly("dtype", [](const Port& self) { return to_string(self.dtype); })
+      .def("__repr__", [](const Port& self) {
+        return "Port('" + self.name + "', " + to_string(self.shape) + ", " + to_string(self.dtype) + ")";
+      });
+  py::class_<Network, std::shared_ptr<Network>>(module, "Network", py::release_gil_before_calling_cpp_dtor(),
+                                                "A compiled model. Thread-safe; the GIL is released while it runs.")
+      .def_property_readonly("inputs", &Network::inputs)
+      .def_property_readonly("outputs", &Network::outputs)
+      .def("run", &run_network, py::arg("inputs"),
+           "All outputs by name for `inputs`, which names every input. Raises InputError or BackendError.");
+  py::class_<PythonNetwork, Network, std::shared_ptr<PythonNetwork>>(
+      module, "PythonNetwork", py::release_gil_before_calling_cpp_dtor(),
+      "A network whose work is done by `fn(dict of arrays) -> dict of arrays`; its arrays are views that are valid\n"
+      "during the call only. Exceptions of `fn` reach the caller unchanged.")
+      .def(py::init<std::vector<Port>, std::vector<Port>, NetworkFunction>(), py::arg("inputs"), py::arg("outputs"),
+           py::arg("fn"));
+  py::class_<Backend, std::shared_ptr<Backend>>(module, "Backend", py::release_gil_before_calling_cpp_dtor(),
+                                                "Opens networks on one runtime.")
+      .def_property_readonly("name", &Backend::name)
+      .def_property_readonly("version", &Backend::version)
+      .def("open", &open_network, py::arg("path"), py::kw_only(), py::arg("cache_path") = "",
+           py::arg("shapes") = std::map<std::string, Shape>{}, py::arg("precision") = "fp32", py::arg("threads") = 0,
+           py::call_guard<py::gil_scoped_release>(),
+           "The network of the ONNX file `path`; `cache_path` names a compiled blob to read or to write, `shapes` fixes\n"
+           "input shapes, `precision` is fp32, bf16, fp16 or int8, `threads` 0 means all cores. Raises BackendError.");
+  module.def("open_backend", &load_backend, py::arg("path"), py::call_guard<py::gil_scoped_release>(),
+             "The backend in the shared object `path`. Raises BackendError with the loader's reason.");
+}
+
+}  // namespace hoirt::bindings

@@ -1,0 +1,22 @@
+// The kernels of csrc/kernels on the CPU: plain loops on the calling thread, so the bits never depend on threads.
+#pragma once
+
+#include <cstdint>
+
+#include "csrc/kernels/guided_step.h"
+#include "engine/tensor.h"
+
+namespace hoirt::cpu {
+
+void guided_step(const kernels::GuidedStep& step);
+
+// float32 standard normals of `shape`, as one item of the noise stream `stream` under `seed`.
+Tensor philox_normal(std::uint64_t seed, std::uint32_t stream, const Shape& shape);
+
+// `picture` uint8 (H, W, 3) with `patch` float32 (h, w, 3), 0..255, blended in by `alpha` float32 (h, w), 0..1, its
+// corner at row `top`, column `left`; what hangs over the border is cut. Throws InputError on wrong shapes or values.
+Tensor paste(const Tensor& picture, const Tensor& patch, const Tensor& alpha, std::int64_t top, std::int64_t left);
+
+bool all_finite(const float* values, std::size_t count);
+
+}  // namespace hoirt::cpu

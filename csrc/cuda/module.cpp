@@ -1,0 +1,158 @@
+// hoirt._core_cuda: the kernels of the native core on a CUDA device, on raw device pointers and a stream.
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "csrc/bindings/arguments.h"
+#include "csrc/bindings/convert.h"
+#include "csrc/bindings/module.h"
+#include "csrc/cuda/launchers.h"
+#include "engine/error.h"
+
+namespace py = pybind11;
+
+namespace hoirt::bindings {
+namespace {
+
+using kernels::GuidedStep;
+
+template <typename T>
+T* pointer_from(std::uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+void require(bool fine, const std::string& message) {
+  if (!fine) throw InputError(message);
+}
+
+void check(const GuidedStep& step) {
+  const auto has_source = [](const kernels::Noise& noise) { return noise.given || noise.seeds; };
+  require(step.items >= 0 && step.item_size >= 0, "items and item_size must not be negative");
+  require(step.next != nullptr, "next, where the new state goes, is null");
+  require(!step.mask || step.known, "mask is set, but known is null");
+  require(!step.unconditional || step.conditional, "unconditional is set, but conditional is null");
+  require(step.F == 0 || has_source(step.noise), "F is not 0: noise or seeds must be set");
+  require(!step.mask || step.H == 0 || has_source(step.known_noise), "H is not 0: known_noise or seeds must be set");
+}
+
+// A device address as an integer attribute; 0 is null.
+template <typename Class, typename Get>
+void def_pointer(Class& bound, const char* name, const Get& member, const char* doc) {
+  bound.def_property(
+      name, [member](GuidedStep& self) { return reinterpret_cast<std::uintptr_t>(member(self)); },
+      [member](GuidedStep& self, std::uintptr_t address) {
+        auto& target = member(self);
+        target = pointer_from<std::remove_pointer_t<std::remove_reference_t<decltype(target)>>>(address);
+      },
+      doc);
+}
+
+void register_guided_step(py::module_& module) {
+  py::class_<GuidedStep> bound(module, "GuidedStep",
+                               "One row of a step table on device memory; see hoirt._core.StepTable for the letters.\n"
+                               "Addresses are integers, 0 is null; all memory is float32 (items, item_size).");
+  bound
+      .def(py::init([](std::int64_t items, std::int64_t item_size) {
+             GuidedStep step;
+             step.items = items;
+             step.item_size = item_size;
+             return step;
+           }),
+           py::kw_only(), py::arg("items"), py::arg("item_size"))
+      .def_readwrite("guidance", &GuidedStep::guidance)
+      .def_readwrite("A", &GuidedStep::A)
+      .def_readwrite("B", &GuidedStep::B)
+      .def_readwrite("C", &GuidedStep::C)
+      .def_readwrite("D", &GuidedStep::D)
+      .def_readwrite("E", &GuidedStep::E)
+      .def_readwrite("F", &GuidedStep::F)
+      .def_readwrite("G", &GuidedStep::G)
+      .def_readwrite("H", &GuidedStep::H)
+      .def_readwrite("clip", &GuidedStep::clip)
+      .def_property(
+          "row", [](const GuidedStep& self) { return self.noise.stream == 0 ? -1 : (self.noise.stream - 1) / 2; },
+          [](GuidedStep& self, std::int64_t row) {
+            require(row >= -1 && row < INT32_MAX, "row must be -1 (the initial state) or a row of the table");
+            self.noise.stream = row < 0 ? 0 : static_cast<std::uint32_t>(1 + 2 * row);
+            self.known_noise.stream = row < 0 ? 0xFFFFFFFEu : static_cast<std::uint32_t>(2 + 2 * row);
+          },
+          "The row whose Philox streams are drawn; -1 for the initial state.")
+      .def(
+          "launch",
+          [](const GuidedStep& self, std::uintptr_t stream) {
+            check(self);
+            cuda::guided_step(self, pointer_from<void>(stream));
+          },
+          py::kw_only(), py::arg("stream") = 0, py::call_guard<py::gil_scoped_release>(),
+          "Enqueues the step on a cudaStream_t (0: the default stream). Raises InputError or BackendError.");
+  const auto pointer = [&bound](const char* name, auto member, const char* doc) {
+    def_pointer(bound, name, [member](GuidedStep& step) -> auto& { return step.*member; }, doc);
+  };
+  pointer("state", &GuidedStep::state, "x");
+  pointer("unconditional", &GuidedStep::unconditional, "u; 0: out = c");
+  pointer("conditional", &GuidedStep::conditional, "c; 0: out = 0");
+  pointer("previous_clean", &GuidedStep::previous_clean, "x0 of the row before; 0 where E is 0");
+  pointer("mask", &GuidedStep::mask, "m, full shape; 0: no known region");
+  pointer("known", &GuidedStep::known, "z");
+  pointer("next", &GuidedStep::next, "x'; may be state");
+  pointer("copy", &GuidedStep::copy, "a second copy of x', or 0");
+  pointer("clean", &GuidedStep::clean, "x0, or 0");
+  def_pointer(bound, "noise", [](GuidedStep& step) -> auto& { return step.noise.given; }, "n, or 0 for Philox");
+  def_pointer(bound, "known_noise", [](GuidedStep& step) -> auto& { return step.known_noise.given; },
+              "n', or 0 for Philox");
+  bound.def_property(
+      "seeds", [](const GuidedStep& self) { return reinterpret_cast<std::uintptr_t>(self.noise.seeds); },
+      [](GuidedStep& self, std::uintptr_t address) {
+        self.noise.seeds = self.known_noise.seeds = pointer_from<const std::uint64_t>(address);
+      },
+      "uint64 (items,), the Philox seed of each item");
+}
+
+void philox_normal(std::uintptr_t out, std::int64_t size, const Integer& seed, const Integer& stream_number,
+                   std::uintptr_t stream) {
+  require(size >= 0 && (out != 0 || size == 0), "out must be the address of `size` floats");
+  const kernels::PhiloxFill fill{unsigned_from(seed, "seed"),
+                                 static_cast<std::uint32_t>(unsigned_from(stream_number, "stream_number", UINT32_MAX)),
+                                 pointer_from<float>(out), size};
+  cuda::philox_normal(fill, pointer_from<void>(stream));
+}
+
+using Size = std::pair<std::int64_t, std::int64_t>;
+
+void paste(std::uintptr_t picture, std::uintptr_t patch, std::uintptr_t alpha, const Size& size, const Size& patch_size,
+           std::int64_t top, std::int64_t left, std::uintptr_t stream) {
+  constexpr std::int64_t most = 1 << 30;  // keeps row and column sums inside 64 bits
+  require(picture && patch && alpha, "picture, patch and alpha must be device addresses");
+  for (const std::int64_t extent : {size.first, size.second, patch_size.first, patch_size.second}) {
+    require(extent >= 0 && extent <= most, "sizes must lie in 0..2^30");
+  }
+  require(-most <= top && top <= most && -most <= left && left <= most, "top and left must lie in -2^30..2^30");
+  const kernels::Paste kernel{pointer_from<std::uint8_t>(picture), pointer_from<const float>(patch),
+                              pointer_from<const float>(alpha), size.first, size.second, patch_size.first,
+                              patch_size.second, top, left};
+  cuda::paste(kernel, pointer_from<void>(stream));
+}
+
+}  // namespace
+}  // namespace hoirt::bindings
+
+PYBIND11_MODULE(_core_cuda, module) {
+  using namespace hoirt::bindings;
+  module.doc() =
+      "The kernels of hoirt._core on a CUDA device: raw device addresses and stream handles as integers (torch:\n"
+      "tensor.data_ptr(), stream.cuda_stream). Launches are asynchronous; results equal the CPU's up to the last bit\n"
+      "of the noise's logarithm and cosine. The module needs no CUDA runtime to import: a missing driver is a\n"
+      "BackendError at the first call.";
+  module.attr("__version__") = HOIRT_VERSION;
+  module.attr("cuda_version") = hoirt::cuda::runtime_version();
+  register_errors(module);
+  register_guided_step(module);
+  module.def("philox_normal", &philox_normal, py::arg("out"), py::kw_only(), py::arg("size"), py::arg("seed"),
+             py::arg("stream_number"), py::arg("stream") = 0,
+             "Writes `size` float32 normals of hoirt._core.philox_normal to the address `out`.");
+  module.def("paste", &paste, py::arg("picture"), py::arg("patch"), py::arg("alpha"), py::kw_only(), py::arg("size"),
+             py::arg("patch_size"), py::arg("top"), py::arg("left"), py::arg("stream") = 0,
+             "hoirt._core.paste in place on the picture at an address; `size` and `patch_size` are (height, width).\n"
+             "Values of patch and alpha are not checked.");
+  module.def("device_count", &hoirt::cuda::device_count, "How many devices the driver shows. Raises BackendError.");
+}

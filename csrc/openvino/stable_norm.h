@@ -1,0 +1,14 @@
+// Makes normalisation layers give the same bits for every number of threads.
+#pragma once
+
+#include <openvino/core/model.hpp>
+
+namespace hoirt::openvino {
+
+// OpenVINO's CPU kernels add up a normalisation over channels AND space as one partial sum per thread, so the rounding
+// depends on the thread count. Over a single flattened axis one thread adds up each row. This rewrites every
+// normalisation of the first kind (group normalisation included) into one of the second; nothing else in
+// the networks measured depends on the thread count.
+void make_norms_stable(ov::Model& model);
+
+}  // namespace hoirt::openvino

@@ -1,0 +1,40 @@
+// DenoiseLoop: the one loop of hoirt. A state is denoised row by row of a step table under a condition.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/buffers.h"
+#include "engine/loop_request.h"
+#include "engine/network.h"
+#include "engine/step_table.h"
+
+namespace hoirt {
+
+struct LoopResult {
+  Tensor latents;                       // float32, the state's shape
+  std::vector<double> step_seconds;     // per row, without the callback
+  std::vector<double> network_seconds;  // per row, the network alone
+};
+
+// Thread-safe: any number of threads may run at once; each takes its buffers from a pool and gives them back.
+// Guided rows run the network once on a batch of 2 N, the unconditional half first; other rows on the N conditional
+// items. An item's result does not depend on its neighbours, as far as the network keeps them apart.
+class DenoiseLoop {
+ public:
+  // Throws InputError if the network lacks one of the ports.
+  DenoiseLoop(std::shared_ptr<Network> network, LoopPorts ports);
+
+  // Throws InputError for wrong arguments, Cancelled, BackendError if the network fails or predicts NaN or infinity,
+  // and whatever the callbacks throw.
+  LoopResult run(const StepTable& table, const LoopRequest& request);
+
+  const Network& network() const { return *network_; }
+
+ private:
+  std::shared_ptr<Network> network_;
+  LoopPorts ports_;
+  WorkspacePool pool_;
+};
+
+}  // namespace hoirt

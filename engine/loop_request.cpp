@@ -1,0 +1,190 @@
+// The checks of a run, all before the first step.
+#include "engine/loop_request.h"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "csrc/cpu/launchers.h"
+
+namespace hoirt {
+namespace {
+
+void check_finite(const Tensor& tensor, const std::string& name) {
+  if (tensor.dtype() != DType::f32) {
+    throw InputError(name + " must hold float32, not " + to_string(tensor.dtype()));
+  }
+  if (!cpu::all_finite(tensor.data<float>(), tensor.size())) throw InputError(name + " holds NaN or infinity");
+}
+
+void check_state(const Tensor& tensor, const Shape& shape, const std::string& name) {
+  if (tensor.shape() != shape) {
+    throw InputError(name + " must have shape " + to_string(shape) + ", not " + to_string(tensor.shape()));
+  }
+  check_finite(tensor, name);
+}
+
+void check_mask(const Tensor& mask, const Shape& shape) {
+  bool fits = mask.rank() == shape.size();
+  for (std::size_t axis = 0; fits && axis < shape.size(); ++axis) {
+    fits = mask.dim(axis) == 1 || mask.dim(axis) == shape[axis];
+  }
+  if (!fits) {
+    throw InputError("mask must broadcast to the state's shape " + to_string(shape) + ", for example (N, 1, H, W); not " +
+                     to_string(mask.shape()));
+  }
+  check_finite(mask, "mask");
+  const std::span<const float> values(mask.data<float>(), mask.size());
+  if (!std::ranges::all_of(values, [](float m) { return m >= 0.0f && m <= 1.0f; })) {
+    throw InputError("mask must lie in 0..1 (1: regenerate)");
+  }
+}
+
+void check_known(const LoopRequest& request, const StepTable& table) {
+  if (request.known.has_value() != request.mask.has_value()) {
+    throw InputError(request.known ? "known is given without a mask" : "mask is given without the known state");
+  }
+  if (table.uses_known() && !request.known) {
+    throw InputError("the step table blends a known region: known and mask are needed");
+  }
+  if (!request.known) return;
+  if (!table.uses_known()) {
+    throw InputError("known and mask are given, but no row of the step table blends a known region");
+  }
+  check_state(*request.known, request.shape, "known");
+  check_mask(*request.mask, request.shape);
+}
+
+void check_noise(const Tensor& noise, const LoopRequest& request, const StepTable& table) {
+  Shape wanted = request.shape;
+  wanted.insert(wanted.begin(), static_cast<std::int64_t>(table.noise_streams()));
+  if (noise.shape() != wanted) {
+    throw InputError("noise must have shape " + to_string(wanted) + " (this step table draws " +
+                     std::to_string(table.noise_streams()) + " times), not " + to_string(noise.shape()));
+  }
+  check_finite(noise, "noise");
+}
+
+void check_batch(const Tensor& tensor, std::int64_t items, const std::string& name) {
+  if (tensor.rank() < 1 || (tensor.dim(0) != items && tensor.dim(0) != 1)) {
+    throw InputError(name + " must have " + std::to_string(items) + " (or 1) items on its first axis, not shape " +
+                     to_string(tensor.shape()));
+  }
+  if (tensor.dtype() == DType::f32) check_finite(tensor, name);
+}
+
+// The port must take the tensor once its first axis is `batch` long.
+void check_port_batch(const Port& port, Shape shape, DType dtype, std::int64_t batch) {
+  shape.at(0) = batch;
+  check_port(port, Tensor::borrow(nullptr, std::move(shape), dtype, nullptr));
+}
+
+bool is_loop_port(const std::string& name, const LoopPorts& ports) {
+  return name == ports.state || name == ports.timestep || name == ports.control;
+}
+
+void check_conditions(const LoopRequest& request, const Network& network, const LoopPorts& ports) {
+  const std::int64_t items = request.shape.front();
+  for (const TensorMap* map : {&request.condition, &request.uncondition}) {
+    const std::string what = map == &request.condition ? "condition" : "uncondition";
+    for (const auto& [name, tensor] : *map) {
+      if (is_loop_port(name, ports)) throw InputError(what + " names '" + name + "', which the loop itself feeds");
+      if (!find_port(network.inputs(), name)) {
+        throw InputError(what + ": the network has no input '" + name + "'; it has " + port_names(network.inputs()));
+      }
+      check_batch(tensor, items, what + " '" + name + "'");
+    }
+  }
+  for (const auto& [name, tensor] : request.uncondition) {
+    const auto with = request.condition.find(name);
+    if (with == request.condition.end()) throw InputError("uncondition names '" + name + "', but condition does not");
+    Shape a = tensor.shape(), b = with->second.shape();
+    a.front() = b.front() = items;
+    if (a != b || tensor.dtype() != with->second.dtype()) {
+      throw InputError("uncondition '" + name + "' must be like its condition, " + to_string(with->second.dtype()) + " " +
+                       to_string(with->second.shape()) + ", not " + to_string(tensor.dtype()) + " " +
+                       to_string(tensor.shape()));
+    }
+  }
+  for (const Port& port : network.inputs()) {
+    if (!is_loop_port(port.name, ports) && !request.condition.contains(port.name)) {
+      throw InputError("condition lacks '" + port.name + "', an input of the network");
+    }
+  }
+}
+
+// Static networks fix the batch: both sizes that the table asks for must pass.
+void check_batches(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports) {
+  const std::int64_t items = request.shape.front();
+  std::vector<std::int64_t> batches;
+  if (table.guided()) batches.push_back(2 * items);
+  if (!std::ranges::all_of(table.rows, &Row::guided)) batches.push_back(items);
+  for (const std::int64_t batch : batches) {
+    check_port_batch(*find_port(network.inputs(), ports.state), request.shape, DType::f32, batch);
+    check_port_batch(*find_port(network.outputs(), ports.output), request.shape, DType::f32, batch);
+    check_port_batch(*find_port(network.inputs(), ports.timestep), {batch}, DType::f32, batch);
+    if (ports.control) check_port_batch(*find_port(network.inputs(), *ports.control), {batch}, DType::f32, batch);
+    for (const auto& [name, tensor] : request.condition) {
+      check_port_batch(*find_port(network.inputs(), name), tensor.shape(), tensor.dtype(), batch);
+    }
+  }
+}
+
+void check_control(const LoopRequest& request, const StepTable& table, const LoopPorts& ports) {
+  const auto items = static_cast<std::size_t>(request.shape.front());
+  if (request.control.size() != 1 && request.control.size() != items) {
+    throw InputError("control must be one number or one for each of the " + std::to_string(items) + " items, not " +
+                     std::to_string(request.control.size()) + " numbers");
+  }
+  if (!std::ranges::all_of(request.control, [](float value) { return std::isfinite(value); })) {
+    throw InputError("control holds NaN or infinity");
+  }
+  const bool scaled = std::ranges::any_of(request.control, [](float value) { return value != 1.0f; }) ||
+                      std::ranges::any_of(table.rows, [](const Row& row) { return row.control != 1.0; });
+  if (!ports.control && scaled) {
+    throw InputError("control strengths other than 1 are asked for, but the loop was made without a control input");
+  }
+}
+
+}  // namespace
+
+void check(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports) {
+  table.check();
+  const Shape& shape = request.shape;
+  if (shape.size() < 2 || !std::ranges::all_of(shape, [](std::int64_t extent) { return extent >= 1; })) {
+    throw InputError("shape must be (N, C, ...) with every extent at least 1, not " + to_string(shape));
+  }
+  static_cast<void>(element_count(shape));  // refuses what would overflow
+  if (shape.front() > INT32_MAX) throw InputError("shape asks for " + std::to_string(shape.front()) + " items");
+  if (request.seeds.size() != static_cast<std::size_t>(shape.front())) {
+    throw InputError("seeds must hold one number for each of the " + std::to_string(shape.front()) + " items, not " +
+                     std::to_string(request.seeds.size()));
+  }
+  check_control(request, table, ports);
+  check_conditions(request, network, ports);
+  check_batches(request, table, network, ports);
+  if (request.initial) check_state(*request.initial, shape, "initial");
+  if (table.init_signal != 0 && !request.initial) {
+    throw InputError("the step table starts from a given state (init_signal is not 0): initial is needed");
+  }
+  check_known(request, table);
+  if (request.noise) check_noise(*request.noise, request, table);
+}
+
+void check(const Network& network, const LoopPorts& ports) {
+  const auto require = [](const std::vector<Port>& all, const std::string& name, const std::string& what) {
+    const Port* port = find_port(all, name);
+    if (!port) {
+      throw InputError("the network has no " + what + " '" + name + "'; it has " + port_names(all));
+    }
+    if (port->dtype != DType::f32) {
+      throw InputError("the network's " + what + " '" + name + "' must hold float32, not " + to_string(port->dtype));
+    }
+  };
+  require(network.inputs(), ports.state, "input");
+  require(network.inputs(), ports.timestep, "input");
+  if (ports.control) require(network.inputs(), *ports.control, "input");
+  require(network.outputs(), ports.output, "output");
+}
+
+}  // namespace hoirt

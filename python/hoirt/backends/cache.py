@@ -1,0 +1,135 @@
+"""The cache of compiled networks: a folder of blobs that hoirt may rebuild at any time.
+
+It is `$HOIRT_CACHE`, or else `hoirt` under `$XDG_CACHE_HOME` (`~/.cache`). Setting `HOIRT_CACHE` to an empty text
+turns the cache off. The backends write the files, under temporary names that they rename; the key of each
+file and its checksum are inside, so a stale or damaged one is rebuilt.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_SUBFOLDER = "networks"
+_LIMIT = 16 * 2**30  # bytes; the least recently written blobs go first
+
+
+def folder() -> Path | None:
+    """Where compiled networks are kept, or None if the cache is turned off."""
+    chosen = os.environ.get("HOIRT_CACHE")
+    if chosen is not None:
+        return Path(chosen).expanduser() / _SUBFOLDER if chosen else None
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a relative path is invalid and is ignored.
+    root = Path(base) if base and Path(base).is_absolute() else Path("~/.cache").expanduser()
+    return root / "hoirt" / _SUBFOLDER
+
+
+def path_for(
+    content_sha256: str,
+    *,
+    backend: str,
+    version: str,
+    precision: str = "fp32",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    threads: int = 0,
+    device: str | None = None,
+) -> str:
+    """The `cache_path` for `Backend.open`, or "" when there is no cache to write to (warned about once).
+
+    Args:
+        content_sha256: hash over the network's ONNX file and its external data.
+        backend: name of the backend; `version` is its version.
+        precision: as given to `Backend.open`, like `shapes` and `threads`.
+        device: model of the device; None means this machine's processor.
+    """
+    where = folder()
+    if where is None or not _usable(where):
+        return ""
+    key = {
+        "content": content_sha256,
+        "backend": backend,
+        "version": version,
+        "device": device or _processor(),
+        "precision": precision,
+        "shapes": {name: list(shape) for name, shape in sorted((shapes or {}).items())},
+        "threads": threads,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return str(where / f"{backend}-{digest[:32]}")
+
+
+def clear() -> int:
+    """Deletes every compiled network; returns the number of files. Networks that are open go on working."""
+    return _remove(_files(folder()))
+
+
+def prune(limit: int = _LIMIT) -> int:
+    """Deletes the oldest blobs until the rest hold at most `limit` bytes; returns the number of files deleted."""
+    excess = []
+    total = 0
+    for path, size, _ in sorted(_files(folder()), key=lambda entry: -entry[2]):
+        total += size
+        if total > limit:
+            excess.append((path, size, 0.0))
+    return _remove(excess)
+
+
+def _files(where: Path | None) -> list[tuple[Path, int, float]]:
+    found = []
+    if where is not None and where.is_dir():
+        for path in where.iterdir():
+            try:
+                status = path.lstat()
+            except FileNotFoundError:  # another process cleared it
+                continue
+            if not path.is_dir():
+                found.append((path, status.st_size, status.st_mtime))
+    return found
+
+
+def _remove(entries: list[tuple[Path, int, float]]) -> int:
+    removed = 0
+    for path, _, _ in entries:
+        try:
+            path.unlink()
+            removed += 1
+        except FileNotFoundError:
+            pass
+    return removed
+
+
+@functools.cache  # once per folder and process: one warning, one look at the disk
+def _usable(where: Path) -> bool:
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=where):
+            pass
+        prune()
+    except OSError as error:
+        warnings.warn(
+            f"compiled networks are not cached, so opening them stays slow: cannot write to {where} ({error}). "
+            "Set HOIRT_CACHE to a writable folder, or to an empty text to turn the cache off",
+            stacklevel=3,
+        )
+        return False
+    return True
+
+
+@functools.cache
+def _processor() -> str:
+    """Model and instruction sets: two machines with the same answer can share compiled networks."""
+    lines: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            lines.setdefault(name.strip(), value.strip())
+    except OSError:
+        pass
+    flags = hashlib.sha256(lines.get("flags", lines.get("Features", "")).encode()).hexdigest()[:8]
+    return f"{platform.machine()} {lines.get('model name', platform.processor())} {os.cpu_count()} {flags}"

@@ -1,0 +1,61 @@
+"""Finding and opening the shared object of one backend and the runtime library that it needs."""
+
+import ctypes
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hoirt.errors import BackendError
+
+if TYPE_CHECKING:
+    from hoirt._core import Backend
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A backend's shared object, and the Python package whose wheel carries its runtime.
+
+    Attributes:
+        library: the backend's shared object.
+        package: the package that holds the runtime's libraries.
+        libraries: pattern, inside the package's folder, of the library that the backend links to.
+    """
+
+    library: Path
+    package: str
+    libraries: str
+
+    def load(self, name: str) -> "Backend":
+        """Opens the backend; `BackendError` lists every attempt."""
+        if not self.library.is_file():
+            raise BackendError(f"backend {name}: not built into this installation, no file {self.library}")
+        try:
+            return self._open()
+        except BackendError as error:
+            attempts = [str(error)]
+        # The runtime is normally beside hoirt in site-packages. In another folder of sys.path (layered environments,
+        # user installs) it is found here; once in memory, the loader takes it by its name.
+        try:
+            self._preload()
+            return self._open()
+        except (BackendError, OSError) as error:
+            attempts.append(str(error))
+        tried = "; then ".join(attempts)
+        raise BackendError(f"backend {name}: {tried}. Reinstalling hoirt brings the matching runtime")
+
+    def _open(self) -> "Backend":
+        from hoirt._core import open_backend
+
+        return open_backend(str(self.library))
+
+    def _preload(self) -> None:
+        spec = importlib.util.find_spec(self.package)  # finds the package without running it
+        if spec is None or not spec.submodule_search_locations:
+            raise BackendError(f"the Python package {self.package} is not installed")
+        folder = Path(next(iter(spec.submodule_search_locations)))
+        found = sorted(folder.glob(self.libraries))
+        if not found:
+            raise BackendError(f"{folder} has no {self.libraries}")
+        for path in found:
+            ctypes.CDLL(str(path))

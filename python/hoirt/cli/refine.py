@@ -1,0 +1,195 @@
+"""`hoirt refine IN... -o OUT`: repairs the hands of picture files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hoirt.cli.files import UsageError, is_writable, pictures, targets
+from hoirt.errors import Cancelled, HoirtError
+
+if TYPE_CHECKING:
+    from hoirt._core import CancelToken
+    from hoirt.pipeline.refiner import Refiner
+    from hoirt.pipeline.result import Result as PictureResult
+    from hoirt.pipeline.result import StepInfo
+    from hoirt.report import Sheet
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand to `hoirt`."""
+    parser = commands.add_parser("refine", help="repair the hands of pictures")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IN", help="picture files, folders of pictures, or globs"
+    )
+    parser.add_argument("-o", "--out", required=True, type=Path, help="a folder, or for one picture a file")
+    parser.add_argument(
+        "--report", type=Path, metavar="SHEET", help="also write a before/after sheet (.png, .jpg)"
+    )
+    parser.add_argument("--prompt", default="", help="what the pictures show")
+    parser.add_argument("--negative-prompt", help="what they shall not show")
+    parser.add_argument("--strength", type=_number(0, 1.5), default=0.55, help="depth control, 0..1.5 (0.55)")
+    parser.add_argument("--steps", type=_integer(1, 1000), help="denoising steps, 1..1000")
+    parser.add_argument("--guidance", type=_number(0, 100), help="classifier-free guidance scale, 0..100")
+    parser.add_argument("--seed", type=_integer(0, 2**64 - 1), default=0, help="seed of the noise (0)")
+    parser.add_argument(
+        "--region", choices=("crop", "frame"), default="crop", help="each hand, or the whole picture"
+    )
+    parser.add_argument("--pack", default="handrefiner-tiny", help="a bundled pack or a pack folder")
+    parser.add_argument("--threads", type=_integer(1, 1024), help="CPU threads of one network (all cores)")
+    parser.add_argument("--jobs", type=_integer(1, 64), default=1, help="pictures in work at once (1)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Returns 0 if all pictures were done, 1 if some failed, 2 for wrong usage, 130 if interrupted."""
+    try:
+        inputs = pictures(options.inputs)
+        outputs = targets(inputs, options.out)
+        if options.report is not None:
+            _check_report(options.report, inputs + outputs)
+    except UsageError as error:
+        print(f"hoirt refine: {error}", file=sys.stderr)
+        return 2
+    from hoirt import CancelToken, Refiner
+    from hoirt.imaging import save
+    from hoirt.report import Sheet
+
+    refiner = Refiner(options.pack, threads=options.threads)
+    for folder in {path.parent for path in outputs}:
+        folder.mkdir(parents=True, exist_ok=True)
+    sheet = Sheet() if options.report is not None else None
+    batch = _Batch(refiner, options, CancelToken(), len(inputs), sheet)
+    interrupted = batch.run(list(zip(inputs, outputs, strict=True)))
+    if sheet:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        print(f"sheet: {save(sheet.image(), options.report)}")
+    return 130 if interrupted else 1 if batch.failed else 0
+
+
+def _check_report(report: Path, others: list[Path]) -> None:
+    """Raises UsageError unless the sheet has a picture's suffix and a name of its own."""
+    if report.is_dir() or not is_writable(report):
+        raise UsageError(f"--report {report} must name a picture file, such as sheet.png")
+    if report.resolve() in {path.resolve() for path in others}:
+        raise UsageError(f"--report {report} is also an input or a result")
+
+
+@dataclass
+class _Batch:
+    """Pictures on their way through a pool of threads. The main thread only waits, so it hears Ctrl-C."""
+
+    refiner: Refiner
+    options: argparse.Namespace
+    token: CancelToken
+    count: int
+    sheet: Sheet | None
+    failed: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, work: list[tuple[Path, Path]]) -> bool:
+        """Refines all; True if Ctrl-C ended it early. What is written is whole."""
+        from tqdm import tqdm  # type: ignore[import-untyped]
+
+        with (
+            tqdm(total=1000 * self.count, disable=not sys.stderr.isatty(), bar_format=_BAR) as bar,
+            ThreadPoolExecutor(self.options.jobs) as pool,
+        ):
+            futures = {
+                pool.submit(self._one, source, target, bar): (source, target) for source, target in work
+            }
+            try:
+                for future in as_completed(futures):
+                    self._tell(future, *futures.pop(future))
+            except KeyboardInterrupt:
+                self.token.cancel()
+                pool.shutdown(cancel_futures=True)
+                for future, paths in futures.items():
+                    if not future.cancelled():
+                        self._tell(future, *paths)
+                print("hoirt: interrupted; the results written so far are complete", file=sys.stderr)
+                return True
+        return False
+
+    def _one(self, source: Path, target: Path, bar: Any) -> PictureResult:
+        from hoirt.imaging import save
+
+        done = 0
+
+        def advance(share: int) -> None:
+            nonlocal done
+            with self._lock:
+                bar.update(share - done)
+                done = share
+
+        def on_step(info: StepInfo) -> None:
+            advance(1000 * (info.step + 1) // (info.steps + 1))
+
+        try:
+            result = self.refiner(
+                source,
+                prompt=self.options.prompt,
+                negative_prompt=self.options.negative_prompt,
+                strength=self.options.strength,
+                steps=self.options.steps,
+                guidance=self.options.guidance,
+                seed=self.options.seed,
+                region=self.options.region,
+                on_step=on_step,
+                cancel=self.token,
+            )
+            save(result.image, target)
+            return result
+        finally:
+            advance(1000)
+
+    def _tell(self, future: Future[PictureResult], source: Path, target: Path) -> None:
+        """One line per picture, and its rows of the sheet."""
+        from tqdm import tqdm
+
+        from hoirt import Result
+
+        try:
+            result = future.result()
+        except Cancelled:
+            return
+        except (HoirtError, OSError) as error:
+            self.failed += 1
+            if self.options.debug:
+                traceback.print_exception(error)
+            tqdm.write(f"hoirt: {source}: {str(error).removeprefix(f'{source} ')}", file=sys.stderr)
+            result = Result(None, "error", error=error)
+        else:
+            tqdm.write(f"{source} -> {target}: {result.summary()}", file=sys.stdout)
+        if self.sheet is not None:
+            self.sheet.add(source.name, source, result)
+
+
+_BAR = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return value
+
+    return number
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+        return value
+
+    return integer

@@ -1,0 +1,119 @@
+"""doctor(): what this installation can do, and why it cannot do the rest."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hoirt._version import __version__
+
+_LIBRARIES = ("numpy", "pillow", "openvino", "safetensors", "tokenizers", "tqdm")
+_FEATURES = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+)
+
+
+def doctor() -> dict[str, Any]:
+    """A plain dict, fit for JSON, that never raises for a broken part but names the reason.
+
+    Keys: `hoirt`, `python`, `platform`, `libraries` (name -> version), `cpu` (`cores`, `features`), `core`
+    (version or reason), `backends` (name -> version or reason), `cuda`, `cache` (`folder`, `writable`),
+    `packs` (name -> "ok" or reason), `healthy`: whether refine() with the bundled pack can work here.
+    """
+    report: dict[str, Any] = {
+        "hoirt": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "cpu": {"cores": os.cpu_count(), "features": _cpu_features()},
+        "core": _core(),
+        "backends": _backends(),
+        "cuda": _cuda(),
+        "cache": _cache(),
+        "packs": _packs(),
+    }
+    report["healthy"] = (
+        not report["core"].startswith("unavailable")
+        and any(not text.startswith("unavailable") for text in report["backends"].values())
+        and bool(report["packs"])
+        and all(text.startswith("ok") for text in report["packs"].values())
+    )
+    return report
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_features() -> list[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    present = set(line.split())
+    return [name for name in _FEATURES if name in present]
+
+
+def _core() -> str:
+    try:
+        from hoirt import _core as core
+    except ImportError as error:
+        return f"unavailable: {error}"
+    return str(core.__version__)
+
+
+def _backends() -> dict[str, str]:
+    try:
+        from hoirt import backends
+
+        return dict(backends.available())
+    except ImportError as error:
+        return {"native": f"unavailable: {error}"}
+
+
+def _cuda() -> str:
+    if importlib.util.find_spec("hoirt._core_cuda") is None:
+        return "unavailable: this version runs on the CPU; the CUDA extension is not built"
+    return "built"
+
+
+def _cache() -> dict[str, Any]:
+    from hoirt.backends import cache
+
+    folder = cache.folder()
+    if folder is None:
+        return {"folder": None, "writable": False}
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    return {"folder": str(folder), "writable": os.access(nearest, os.W_OK)}
+
+
+def _packs() -> dict[str, str]:
+    from hoirt import packs
+    from hoirt.errors import HoirtError
+
+    report = {}
+    for name, folder in packs.list_packs().items():
+        try:
+            pack = packs.open_pack(folder)
+            pack.verify(full=True)
+            report[name] = f"ok, version {pack.manifest.version}"
+        except HoirtError as error:
+            report[name] = f"damaged: {error}"
+    return report

@@ -1,0 +1,104 @@
+"""From hand boxes to metric meshes: crops, the mesh network, its weak camera made a pinhole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hoirt.errors import BackendError
+from hoirt.hands.detect import Detection
+from hoirt.hands.hand import Camera, Hand, project
+from hoirt.hands.window import Window, to_network
+from hoirt.imaging import resize
+
+if TYPE_CHECKING:
+    from hoirt._core import Network
+
+_FOCAL = 1000.0 / 224.0  # focal length of a crop in units of its side (HandRefiner)
+_SCALE_RANGE = (0.1, 20.0)  # beyond it no hand fills a crop; keeps the camera in front of the mesh
+
+
+class MeshEstimator:
+    """The pack's `mesh` network with the constants of its hand model. Safe to share between threads."""
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        faces: NDArray[np.int32],
+        joint_regressor: NDArray[np.float32],
+        input_size: int,
+        box_scale: float,
+    ) -> None:
+        """`faces` (F, 3): of a right hand, outward; `joint_regressor` (21, V); `input_size`: side of a crop."""
+        self._network = network
+        self._faces = {"right": faces, "left": np.ascontiguousarray(faces[:, ::-1])}
+        self._regressor = joint_regressor
+        self._input_size = input_size
+        self.box_scale = box_scale
+
+    def __call__(self, picture: NDArray[np.uint8], detections: list[Detection]) -> list[Hand]:
+        """One Hand per detection; `picture` is RGB uint8 (H, W, 3)."""
+        windows = [Window.around(found.box, self.box_scale) for found in detections]
+        outputs = self._network.run({"image": to_network(self._crops(picture, detections, windows))})
+        for name, values in outputs.items():
+            if not np.isfinite(values).all():
+                raise BackendError(f"the mesh network returned NaN or infinity in its output {name!r}")
+        regions = outputs.get("region", [None] * len(detections))
+        items = zip(detections, windows, outputs["vertices"], outputs["camera"], regions, strict=True)
+        return [self._hand(*item) for item in items]
+
+    def _crops(
+        self, picture: NDArray[np.uint8], detections: list[Detection], windows: list[Window]
+    ) -> list[NDArray[np.uint8]]:
+        size = (self._input_size, self._input_size)
+        crops = [resize(window.cut(picture), size) for window in windows]
+        # The network knows right hands only, so left ones are shown in the mirror.
+        return [
+            crop[:, ::-1] if found.side == "left" else crop
+            for crop, found in zip(crops, detections, strict=True)
+        ]
+
+    def _hand(
+        self,
+        found: Detection,
+        window: Window,
+        vertices: NDArray[np.float32],
+        weak_camera: NDArray[np.float32],
+        region: NDArray[np.float32] | None,
+    ) -> Hand:
+        translation, camera = pinhole(weak_camera, window)
+        joints = self._regressor @ vertices + translation
+        vertices = vertices + translation
+        if found.side == "left":  # mirroring camera space at x = 0 mirrors the crop at its centre
+            flip = np.array([-1, 1, 1], np.float32)
+            joints, vertices = joints * flip, vertices * flip
+            region = None if region is None else region[:, ::-1]
+        return Hand(
+            box=found.box,
+            score=found.score,
+            side=found.side,
+            keypoints=project(joints, camera),
+            joints=joints,
+            vertices=vertices,
+            faces=self._faces[found.side],
+            camera=camera,
+            region=region,
+        )
+
+
+def pinhole(weak_camera: NDArray[np.float32], window: Window) -> tuple[NDArray[np.float32], Camera]:
+    """The translation (3,) in metres and the camera of the picture for the network's (s, tx, ty) in a square
+    crop.
+
+    HandRefiner's camera: f = 1000 L / 224 pixels, principal point at the middle of the crop of side L, and
+    P_cam = P + (tx, ty, 2 f / (L s)).
+    """
+    scale, tx, ty = (float(value) for value in weak_camera)
+    side = window.width
+    depth = 2.0 * _FOCAL / float(np.clip(scale, *_SCALE_RANGE))
+    focal = _FOCAL * side
+    camera = Camera(focal, focal, window.left + side / 2, window.top + side / 2)
+    return np.array([tx, ty, depth], np.float32), camera

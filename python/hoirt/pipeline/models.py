@@ -1,0 +1,106 @@
+"""Models: the open networks of a pack, each behind the step of the pipeline that uses it."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from hoirt.errors import BackendError, InputError
+from hoirt.hands.mesh import MeshEstimator
+from hoirt.packs import Pack, open_pack
+from hoirt.pipeline.find import HandFinder
+from hoirt.pipeline.inpaint import Inpainter
+from hoirt.pipeline.regions import RegionPlanner
+from hoirt.pipeline.text import TextEncoder
+
+if TYPE_CHECKING:
+    from hoirt._core import Network
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+MESH_INPUT = 128  # pixels a side, where the network leaves it open
+
+
+class Models:
+    """Everything of a pack that is opened once and then shared by all calls and threads.
+
+    Attributes:
+        title: name and version of the pack. backend: name of the runtime. precision: of its arithmetic.
+        settings: the pack's defaults. scheduler: the config of the sampler it was trained for.
+        find: pixels -> hands. embed: prompt -> embeddings. plan: hands -> regions. inpaint: regions ->
+            colours.
+    """
+
+    def __init__(
+        self,
+        pack: str | os.PathLike[str],
+        *,
+        device: str,
+        precision: str,
+        threads: int | None,
+        backend: str,
+        cache: bool,
+    ) -> None:
+        """Arguments as in Refiner."""
+        _check(device, precision, threads)
+        opened = open_pack(pack)
+        self.title = f"{opened.name} {opened.manifest.version}"
+        self.settings = opened.settings
+        self.scheduler = opened.manifest.scheduler
+        self.precision = self.settings.precision if precision == "auto" else precision
+        networks = self._open(opened, backend, threads or 0, cache)
+        self.embed = TextEncoder(networks["text_encoder"], opened.tokenizer_file())
+        self.find = HandFinder(
+            networks.get("detector"),
+            self._mesh(opened, networks["mesh"]) if "mesh" in networks else None,
+            self.settings.detector_threshold,
+        )
+        self.plan = RegionPlanner(self.settings)
+        self.inpaint = Inpainter(networks, self.settings.vae)
+
+    def _open(self, pack: Pack, backend: str, threads: int, cache: bool) -> dict[str, Network]:
+        """All networks by role, read and compiled side by side."""
+        from hoirt import backends
+        from hoirt.backends.cache import path_for
+
+        runtime = backends.load(backend)
+        self.backend = runtime.name
+
+        def open_one(role: str) -> Network:
+            blob = ""
+            if cache:
+                blob = path_for(
+                    pack.network_hash(role),
+                    backend=runtime.name,
+                    version=runtime.version,
+                    precision=self.precision,
+                    threads=threads,
+                )
+            path = str(pack.network_file(role))
+            return runtime.open(path, cache_path=blob, precision=self.precision, threads=threads)
+
+        roles = list(pack.manifest.networks)
+        with ThreadPoolExecutor(len(roles)) as pool:
+            return dict(zip(roles, pool.map(open_one, roles), strict=True))
+
+    def _mesh(self, pack: Pack, network: Network) -> MeshEstimator:
+        constants = pack.constants()
+        side = pack.manifest.networks["mesh"].inputs["image"].shape[-1]
+        return MeshEstimator(
+            network,
+            faces=constants["faces"],
+            joint_regressor=constants["joint_regressor"],
+            input_size=MESH_INPUT if side == -1 else side,
+            box_scale=self.settings.box_scale,
+        )
+
+
+def _check(device: str, precision: str, threads: int | None) -> None:
+    if device not in ("auto", "cpu"):
+        if str(device).startswith("cuda"):
+            raise BackendError('this version runs on the CPU; use device="auto" or "cpu"')
+        raise InputError(f'device must be "auto" or "cpu", not {device!r}')
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a whole number from 1, or None for all cores, not {threads!r}")

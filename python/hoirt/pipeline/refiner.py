@@ -1,0 +1,215 @@
+"""Refiner: a pack with its networks open, ready to repair the hands of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+import numpy as np
+
+from hoirt.errors import Cancelled, HoirtError, InputError, OutOfMemory
+from hoirt.hands.hand import Hand
+from hoirt.pipeline.models import Models
+from hoirt.pipeline.options import (
+    ImageLike,
+    Item,
+    RefineOptions,
+    Settings,
+    check_seed,
+    check_settings,
+    check_text,
+    spread,
+)
+from hoirt.pipeline.result import Result, StepInfo
+from hoirt.pipeline.run import refine_picture
+from hoirt.pipeline.schedule import step_table
+from hoirt.pipeline.timings import Stopwatch
+
+if TYPE_CHECKING:
+    from hoirt._core import CancelToken
+
+
+class Refiner:
+    """Repairs malformed hands in pictures.
+
+    Opening reads and, the first time, compiles the networks; one Refiner then serves any number of calls,
+    from any number of threads at once.
+    """
+
+    def __init__(
+        self,
+        pack: str | os.PathLike[str] = "handrefiner-tiny",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        backend: str = "auto",
+        cache: bool = True,
+    ) -> None:
+        """Opens a pack.
+
+        Args:
+            pack: name of a bundled pack, or a pack folder.
+            device: "auto" or "cpu".
+            precision: "auto" (what the pack asks for), "fp32", "bf16", "fp16" or "int8".
+            threads: CPU threads of one network; None uses all cores.
+            backend: "auto", or a name that `hoirt.doctor()` lists.
+            cache: keep compiled networks on disk, so that the next Refiner opens in under a second.
+
+        Raises:
+            PackError: the pack is missing, damaged or of another task.
+            BackendError: no backend can run it; the message says why for each.
+        """
+        self._models = Models(
+            pack, device=device, precision=precision, threads=threads, backend=backend, cache=cache
+        )
+
+    @property
+    def pack(self) -> str:
+        """Name and version of the open pack."""
+        return self._models.title
+
+    def __repr__(self) -> str:
+        return (
+            f"Refiner({self.pack!r}, backend={self._models.backend!r}, precision={self._models.precision!r})"
+        )
+
+    @overload
+    def __call__(
+        self, image: list[ImageLike] | tuple[ImageLike, ...], **options: Unpack[RefineOptions]
+    ) -> list[Result]: ...
+
+    @overload
+    def __call__(self, image: ImageLike, **options: Unpack[RefineOptions]) -> Result: ...
+
+    def __call__(
+        self,
+        image: Any,
+        *,
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] | None = None,
+        hands: Any = None,
+        mask: Any = None,
+        depth: Any = None,
+        strength: float | str = 0.55,
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | Mapping[str, Any] | None = None,
+        seed: int | Sequence[int] = 0,
+        noise: Any = None,
+        region: str = "crop",
+        on_step: Callable[[StepInfo], bool | None] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Result | list[Result]:
+        """Repairs the hands of one picture, or of each in a list.
+
+        For a list, every argument marked * may be a list too, with an entry per picture; a picture that fails
+        gives a Result with status "error" and does not stop the others.
+
+        Args:
+            image: path, PIL image of any mode, NumPy array or DLPack tensor on the CPU: (H, W), (H, W, 1),
+                (H, W, 3) or (H, W, 4), RGB(A); uint8, uint16, bool or float 0..1; sides 1..8192.
+            prompt: * what the picture shows, such as "an open palm".
+            negative_prompt: * what it shall not show; None takes the pack's.
+            hands: * where the hands are: boxes (x0, y0, x1, y1) or keypoints (21, 2) in pixels, or Hand
+                objects. None detects them.
+            mask: * (H, W), 1 = regenerate; replaces the mask made from the hands. Hands outside it stay.
+            depth: * (H, W) uint8, 255 near .. 51 far, 0 background; replaces the rendered depth. Where no
+                hand is found, the region is taken from `depth` and `mask`.
+            strength: how firmly the depth is obeyed, 0..1.5. "adaptive" comes with a later version.
+            steps: denoising steps, 1..1000; None takes the pack's.
+            guidance: classifier-free guidance scale, 0..100; 1 runs no unconditional pass; None takes the
+                pack's.
+            scheduler: None takes the pack's; a diffusers class name, or its start ("DPMSolver"); or a config.
+            seed: * 0 .. 2**64 - 1. Hand k of a picture draws from seed + k * 2**32 (mod 2**64), so a hand's
+                result depends neither on the other hands nor on the other pictures.
+            noise: * (K, N, 4, h, w) float32 standard normals used instead of the seed, for N regions;
+                `hoirt.schedules` documents the K streams.
+            region: "crop": a square around each hand; "frame": the whole picture at once, as in the paper.
+            on_step: called with a StepInfo after every step; returning False cancels.
+            cancel: a token that another thread may cancel.
+
+        Raises:
+            InputError: an argument cannot be right; for a single picture also the picture itself.
+            Cancelled: by `on_step` or `cancel`.
+        """
+        settings = check_settings(
+            self._models.settings,
+            strength=strength,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            region=region,
+            on_step=on_step,
+            cancel=cancel,
+        )
+        per_image = {
+            "prompt": prompt,
+            "negative_prompt": negative_prompt,
+            "hands": hands,
+            "mask": mask,
+            "depth": depth,
+            "seed": seed,
+            "noise": noise,
+        }
+        if isinstance(image, list | tuple):
+            return [self._guarded(item, settings) for item in spread(image, **per_image)]
+        return self._one(Item(index=0, image=image, **per_image), settings)
+
+    def detect(self, image: ImageLike, *, hands: Any = None, threshold: float | None = None) -> list[Hand]:
+        """The hands of one picture with their meshes, best first, at most 8.
+
+        Args:
+            image: as in the call.
+            hands: boxes, keypoints or Hand objects instead of the detector.
+            threshold: lowest confidence 0..1; None takes the pack's.
+
+        Raises:
+            InputError: the picture or an argument cannot be right.
+        """
+        from hoirt.imaging import load
+        from hoirt.schedules.options import number
+
+        lowest = None if threshold is None else number("threshold", threshold, 0.0, 1.0)
+        return self._models.find(load(image).pixels, hands, Stopwatch(), lowest)
+
+    def _guarded(self, item: Item, settings: Settings) -> Result:
+        try:
+            return self._one(item, settings)
+        except Cancelled:
+            raise
+        except HoirtError as error:
+            return Result(None, "error", strength=settings.strength, error=error)
+
+    def _one(self, item: Item, settings: Settings) -> Result:
+        negative = item.negative_prompt
+        if negative is None:
+            negative = self._models.settings.negative_prompt
+        checked = replace(
+            item,
+            prompt=check_text(item.prompt, "prompt"),
+            negative_prompt=check_text(negative, "negative_prompt"),
+            seed=check_seed(item.seed),
+            noise=_check_noise(item.noise),
+        )
+        try:
+            return refine_picture(
+                self._models, checked, settings, step_table(self._models.scheduler, settings)
+            )
+        except OutOfMemory:
+            raise
+        except MemoryError as error:
+            raise OutOfMemory(f"there is not enough memory for this picture: {error}") from error
+
+
+def _check_noise(noise: Any) -> Any:
+    if noise is None:
+        return None
+    from hoirt.imaging.arrays import as_numpy
+
+    values = as_numpy(noise, "noise")
+    if values.dtype.kind != "f" or not np.isfinite(values).all():
+        raise InputError(f"noise must hold finite floats, not {values.dtype} with NaN, infinity or integers")
+    return np.ascontiguousarray(values, np.float32)

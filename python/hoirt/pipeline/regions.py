@@ -1,0 +1,155 @@
+"""Regions: what of a picture is regenerated, under which depth and mask, at the network's working size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hoirt.hands.hand import Hand
+from hoirt.hands.mask import Mask, grow, visible_hand
+from hoirt.hands.render import draw_depth
+from hoirt.hands.window import Box, Window
+from hoirt.imaging import resize
+
+if TYPE_CHECKING:
+    from hoirt.packs import Settings as PackSettings
+
+_FRAME_CROPS = 4  # a whole picture is worked on at no more than this many crops a side
+_SHOWN_SIDE = 1024  # depth maps for the result are drawn at no more than this and enlarged
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One item of the denoising batch.
+
+    Attributes:
+        index: of the hand, for its seed.
+        window: the part of the picture.
+        depth: uint8 (h, w) at working size, the condition.
+        mask: bool (h, w) at working size, True = regenerate.
+        outline: bool (H, W) of the picture if the caller drew the mask; its exact pixels then count.
+        feather: width of the soft edge in working pixels.
+        whole: the window is the picture itself, so its border is no seam.
+    """
+
+    index: int
+    window: Window
+    depth: NDArray[np.uint8]
+    mask: Mask
+    outline: Mask | None
+    feather: float
+    whole: bool
+
+
+class RegionPlanner:
+    """Cuts pictures into regions by the pack's settings."""
+
+    def __init__(self, settings: PackSettings) -> None:
+        self._crop = settings.crop
+        self._frame = _FRAME_CROPS * settings.crop
+        self._multiple = settings.size_multiple
+        self._pad = settings.mask.pad
+        self._feather = settings.mask.feather
+        self._box_scale = settings.box_scale
+
+    def crops(
+        self, size: tuple[int, int], hands: list[Hand], depth: NDArray[np.uint8] | None, mask: Mask | None
+    ) -> list[Region]:
+        """One square per hand; without hands, one around the given depth map. Empty masks are left out."""
+        working = (self._crop, self._crop)
+        squares = [([hand], self.square(hand)) for hand in hands]
+        if not hands and depth is not None and depth.any():
+            squares = [
+                (
+                    [],
+                    Window.around(
+                        _bounds(depth > 0 if mask is None else mask | (depth > 0)), self._box_scale
+                    ),
+                )
+            ]
+        regions = [
+            self._region(index, square, working, members, depth, mask, whole=False)
+            for index, (members, square) in enumerate(squares)
+        ]
+        return [region for region in regions if region.mask.any()]
+
+    def frame(
+        self, size: tuple[int, int], hands: list[Hand], depth: NDArray[np.uint8] | None, mask: Mask | None
+    ) -> list[Region]:
+        """The whole picture with all hands on one depth map, or nothing if there is no hand in it."""
+        if not hands and (depth is None or not depth.any()):
+            return []
+        scale = min(1.0, self._frame / max(size))
+        height, width = (max(1, round(side * scale / self._multiple)) * self._multiple for side in size)
+        region = self._region(0, Window.whole(size), (height, width), hands, depth, mask, whole=True)
+        return [region] if region.mask.any() else []
+
+    def square(self, hand: Hand) -> Window:
+        """The crop of a hand."""
+        return Window.around(hand.box, self._box_scale)
+
+    def shown_depth(self, size: tuple[int, int], hands: list[Hand]) -> NDArray[np.uint8]:
+        """Depth of all hands at the picture's `size` (H, W), each drawn in its own crop, near over far."""
+        canvas = np.zeros(size, np.uint8)
+        for hand in sorted(hands, key=lambda hand: hand.apparent_scale):
+            square = self.square(hand)
+            side = min(square.width, _SHOWN_SIDE)
+            drawn = resize(
+                draw_depth([hand], square, (side, side)), (square.height, square.width), smooth=False
+            )
+            rows, columns = square.clipped(size)
+            part = drawn[rows.start - square.top : rows.stop - square.top]
+            part = part[:, columns.start - square.left : columns.stop - square.left]
+            np.copyto(canvas[rows, columns], part, where=part > 0)
+        return canvas
+
+    def _region(
+        self,
+        index: int,
+        window: Window,
+        working: tuple[int, int],
+        hands: list[Hand],
+        depth: NDArray[np.uint8] | None,
+        mask: Mask | None,
+        *,
+        whole: bool,
+    ) -> Region:
+        if depth is None:
+            hint = draw_depth(hands, window, working)
+        else:
+            hint = resize(window.cut(depth), working, smooth=False)
+        # Fractions of the crop's side become working pixels; a frame holds crops of several sizes.
+        sides = [self.square(hand).width * working[1] / window.width for hand in hands] or [
+            float(max(working))
+        ]
+        if mask is None:
+            hole = self._derived_mask(hands, sides, window, working, hint if depth is not None else None)
+        else:
+            hole = (
+                resize(window.cut(mask).astype(np.float32), working) > 0
+            )  # each pixel that a masked one touches
+        return Region(index, window, hint, hole, mask, self._feather * min(sides), whole)
+
+    def _derived_mask(
+        self,
+        hands: list[Hand],
+        sides: list[float],
+        window: Window,
+        working: tuple[int, int],
+        hint: NDArray[np.uint8] | None,
+    ) -> Mask:
+        hole = np.zeros(working, np.bool_) if hint is None else grow(hint > 0, round(self._pad * max(sides)))
+        for hand, side in zip(hands, sides, strict=True):
+            shown = visible_hand(hand, self.square(hand), window, working)
+            if hint is None:
+                shown |= draw_depth([hand], window, working) > 0
+            hole |= grow(shown, round(self._pad * side))
+        return hole
+
+
+def _bounds(mask: Mask) -> Box:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
