@@ -35,15 +35,15 @@ class KernelCase:
         inputs = [_core.Port("sample", batch, "float32"), _core.Port("timestep", [-1], "float32")]
         outputs = [_core.Port("prediction", batch, "float32")]
         network = _core.PythonNetwork(inputs, outputs, lambda _: {"prediction": self.prediction})
-        self._loop = _core.DenoiseLoop(network, control=None)
+        self.loop = _core.DenoiseLoop(network, control=None)
 
     def hoirt(self) -> NDArray[np.float64]:
-        """Seconds (STEPS,) that each step of a whole loop spends outside the network."""
+        """Seconds (STEPS - 1,) outside the network of each step but the last, which blends nothing."""
         known = {"known": self.known_state, "mask": self.mask} if self.known else {}
-        result = self._loop.run(
+        result = self.loop.run(
             self.table, shape=SHAPE, seeds=np.arange(SHAPE[0], dtype=np.uint64), condition={}, **known
         )
-        return np.asarray(result.step_seconds - result.network_seconds)
+        return np.asarray(result.step_seconds - result.network_seconds)[:-1]
 
     def _constants(self) -> tuple[float, ...]:
         return tuple(float(getattr(self.table, name)[self.row]) for name in "ABCDGH")

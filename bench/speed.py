@@ -24,6 +24,8 @@ Measured = tuple[list[Figure], dict[str, Seconds]]
 
 def pipelines(pack: str, threads: int, rounds: int) -> Measured:
     """End to end, per step, memory, and the share of the loop outside the networks."""
+    import torch
+
     from bench.peer import make_pipeline
     from bench.workload import open_workload, refine, run_pipeline
 
@@ -31,8 +33,8 @@ def pipelines(pack: str, threads: int, rounds: int) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.npz"
         job.save(file)
-        # Before torch is loaded here, so that both children find the same machine.
         peaks = {side: memory.peak(side, file, pack, threads) for side in ("hoirt", "diffusers")}
+    torch.set_num_threads(threads)
     pipeline = make_pipeline(opened)
     whole = in_turns(
         {"hoirt": lambda: refine(refiner, job), "diffusers": lambda: run_pipeline(pipeline, job, opened)},
@@ -66,26 +68,25 @@ def start(pack: str, threads: int, rounds: int) -> Measured:
 
     imported = in_fresh_processes("", "import hoirt", rounds)
     # The first round, which is not counted, fills the cache.
-    opening = f"hoirt.Refiner({pack!r}, threads={threads}, precision='fp32')"
-    opened = in_fresh_processes("import hoirt", opening, rounds)
-
-    def build() -> object:
-        return Steps(open_, threads).table
-
-    open_ = open_pack(pack)
-    built = in_turns({"schedule": build}, 20 * rounds)["schedule"]
+    call = f"hoirt.Refiner({pack!r}, threads={threads}, precision='fp32')"
+    opening = in_fresh_processes("import hoirt", call, rounds)
+    opened = open_pack(pack)
+    built = in_turns({"schedule": lambda: Steps(opened, threads).table}, 20 * rounds)["schedule"]
     figures = [
         Figure("import hoirt", imported.median, "s", 0.3),
-        Figure("Refiner() from a warm cache", opened.median, "s", 1.0),
+        Figure("Refiner() from a warm cache", opening.median, "s", 1.0),
         Figure("building the step table", 1e3 * built.median, "ms"),
     ]
-    return figures, {"import": imported, "Refiner": opened, "schedule": built}
+    return figures, {"import": imported, "Refiner": opening, "schedule": built}
 
 
-def kernels(rounds: int) -> Measured:
+def kernels(threads: int, rounds: int) -> Measured:
     """The guided step beside NumPy and torch eager, with and without a known region."""
+    import torch
+
     from bench.kernels import KernelCase
 
+    torch.set_num_threads(threads)
     figures: list[Figure] = []
     taken: dict[str, Seconds] = {}
     for known in (False, True):
@@ -121,12 +122,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS / "speed.json")
     args = parser.parse_args(argv)
-    # Before torch is imported: OpenMP reads it once.
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)
     measured = [
         start(args.pack, args.threads, args.rounds),
         pipelines(args.pack, args.threads, args.rounds),
-        kernels(args.rounds),
+        kernels(args.threads, args.rounds),
     ]
     figures = [figure for part, _ in measured for figure in part]
     rounds = {name: seconds.summary() for _, part in measured for name, seconds in part.items()}
