@@ -19,7 +19,7 @@ def draw(
 
 
 def reference(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Depth and distance to the nearest edge (pixels) by casting a ray per pixel in float64; no clipping."""
+    """Depth and distance to the nearest edge (pixels), ray cast per pixel centre in float64; no clipping."""
     fx, fy, cx, cy = CAMERA
     ys, xs = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     rays = np.stack([(xs - cx) / fx, (ys - cy) / fy, np.ones_like(xs)], axis=-1)

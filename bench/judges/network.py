@@ -36,9 +36,9 @@ def _down(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """A crop (N, 3, 128, 128), RGB in 0..1, left hands mirrored, to a verdict, joints and features.
+    """A crop (N, 3, 128, 128) RGB in 0..1, left hands mirrored, to a logit, joints and features.
 
-    logit (N,), above 0 for malformed; joints (N, 21, 2) pixels; features (N, 128).
+    logit (N,); joints (N, 21, 2) in pixels; features (N, 128).
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ HELD_OUT = 500  # hands, the last of the range, to choose the verdict's threshol
 
 
 def _blurred(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Some pictures a little soft: a repaired hand must be judged by its shape, not by its sharpness."""
+    """Half of the pictures a little soft: a repaired hand must be judged by its shape, not its sharpness."""
     soft = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     amount = torch.rand(len(images), 1, 1, 1, generator=generator)
     amount[torch.rand(len(images), generator=generator) < 0.4] = 0.0

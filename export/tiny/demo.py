@@ -1,4 +1,4 @@
-"""Makes the demo pictures that ship with the package: held-out malformed hands and their prompts.
+"""Makes the demo pictures shipped with the package: held-out malformed hands, one file each, with prompts.
 
 python -m export.tiny.demo
 """

@@ -1,4 +1,4 @@
-"""The networks of handrefiner-tiny: real diffusers and transformers classes, narrow, and two CNNs."""
+"""The networks of handrefiner-tiny: diffusers and transformers classes at small width, and two small CNNs."""
 
 from __future__ import annotations
 
@@ -124,9 +124,9 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Detector(nn.Module):
-    """Finds hands: a picture (N, 3, 192, 192) in 0..1 to score, center (N, 2, 24, 24), side and left.
+    """Finds hands: picture (N, 3, 192, 192) in 0..1 to score (N, 24, 24), center (N, 2, 24, 24), side, left.
 
-    A cell of 8 pixels answers for the hand whose centre lies in it; side is log(side of the box / 192).
+    A cell of 8 pixels answers for the hand whose centre lies in it; side is log(side of square box / 192).
     """
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ def rotations_from_six(six: Tensor) -> Tensor:
 
 
 class HandLayer(nn.Module):
-    """The hand, differentiable: rotations (N, 16, 3, 3) and shape (N, 10) to vertices, keypoints."""
+    """The parametric hand, differentiable: rotations (N, 16, 3, 3), shape (N, 10) to vertices, keypoints."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class HandLayer(nn.Module):
 
 
 class MeshRegressor(nn.Module):
-    """A crop (N, 3, 128, 128) in 0..1 of a right (or mirrored left) hand to its mesh, camera and region.
+    """A crop (N, 3, 128, 128) in 0..1 of a right (or mirrored left) hand to mesh, camera and hand region.
 
     vertices (N, V, 3) in metres, camera axes; camera (N, 3) = s, tx, ty as MeshGraphormer's; region
     (N, 128, 128) probability that a pixel shows hand, malformed parts included.
@@ -250,7 +250,7 @@ class MeshRegressor(nn.Module):
 
 
 def project(points: Tensor, camera: Tensor, size: int = CROP) -> Tensor:
-    """(N, K, 3) metres to (N, K, 2) crop pixels, HandRefiner's camera: focal 1000 L / 224, centre L / 2."""
+    """(N, K, 3) metres to (N, K, 2) crop pixels; HandRefiner's camera: focal 1000 L / 224, centre L / 2."""
     focal = 1000.0 * size / 224.0
     depth = points[..., 2] + (2.0 * focal / (size * camera[:, 0] + 1e-9))[:, None]
     return (points[..., :2] + camera[:, None, 1:]) / depth.unsqueeze(-1) * focal + size / 2.0

@@ -1,4 +1,4 @@
-"""Seeded synthetic pictures of shaded hands, well-formed and malformed, with all that is known about them."""
+"""Seeded synthetic pictures of hands, well-formed and malformed, with depth, mask, keypoints and caption."""
 
 from export.tiny.scenes.scene import HandTruth, Picture, make_picture
 

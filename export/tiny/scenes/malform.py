@@ -15,7 +15,7 @@ _LONG = ("index", "middle", "ring", "pinky")
 
 @dataclass(frozen=True)
 class Surface:
-    """A posed surface: vertices (V, 3) metres, faces (F, 3), resting position (V, 3) of every vertex."""
+    """A posed surface: vertices (V, 3) metres, faces (F, 3) and every vertex's resting position (V, 3)."""
 
     vertices: NDArray[np.float32]
     faces: NDArray[np.int32]

@@ -28,7 +28,7 @@ _SPREAD = np.radians([7.0, 0.5, -6.0, -11.0, 0.0])
 
 @dataclass(frozen=True)
 class Pose:
-    """rotations (16, 3, 3), entry 0 from resting hand to camera axes; shape (10,); gesture: caption."""
+    """rotations (16, 3, 3), entry 0 from resting right hand to camera axes; shape (10,); gesture: caption."""
 
     rotations: NDArray[np.float32]
     shape: NDArray[np.float32]
@@ -42,7 +42,7 @@ def _about(axis: str, degrees: float) -> Floats:
 
 
 def _view(rng: np.random.Generator) -> Floats:
-    """Rotation from the resting hand to camera axes; fingers mostly up, palm or back towards the camera."""
+    """Rotation from the resting hand to OpenCV camera axes; fingers mostly up, palm or back to the camera."""
     dorsal = np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]])
     palmar = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
     facing = dorsal if rng.random() < 0.5 else palmar
@@ -54,7 +54,7 @@ def _view(rng: np.random.Generator) -> Floats:
 
 
 def finger_rotations(model: HandModel, flexion: Floats, abduction: Floats) -> NDArray[np.float32]:
-    """(16, 3, 3) from flexion (5, 3) and abduction (5,) radians, digits as in `_GESTURES`; entry 0 is I."""
+    """(16, 3, 3) from flexion (5, 3), abduction (5,) radians, digits as in `_GESTURES`; entry 0: identity."""
     vectors = np.zeros((16, 3))
     spread = np.zeros((16, 3))
     for row, name in enumerate(("index", "middle", "ring", "pinky", "thumb")):

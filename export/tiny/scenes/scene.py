@@ -22,7 +22,7 @@ OVERSAMPLING = 2  # subpixels per pixel and axis
 
 @dataclass(frozen=True)
 class HandTruth:
-    """One hand of a picture. Rotations and shape of a left one are its mirror image's."""
+    """One hand of a picture; rotations and shape are those of the right hand that its mirror image shows."""
 
     side: str  # "left" | "right"
     box: Floats  # (4,) x0, y0, x1, y1 pixels: square around the well-formed hand
@@ -145,7 +145,7 @@ def _shrink(values: Floats) -> Floats:
 def _visible_defects(
     pose: Pose, rng: np.random.Generator, place: Callable[[Surface], Surface], camera: Camera, size: int
 ) -> tuple[Surface, tuple[str, ...]]:
-    """A malformed hand that a person would notice: silhouette or depth differ from the well-formed one's."""
+    """A noticeably malformed hand: its silhouette or its depth differs from the well-formed one's."""
     half = tuple(value / 4 for value in camera)  # a quarter of the picture's resolution is enough to tell
 
     def depth_of(surface: Surface) -> Floats:
@@ -232,14 +232,14 @@ def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Pic
         caption = f"{pose.gesture}, {base.tone} skin, {sides[h]} hand"
         truths.append(
             HandTruth(
-                side=sides[h],
-                box=box.astype(np.float32),
-                keypoints=keypoints.astype(np.float32),
-                joints=joints.astype(np.float32),
-                rotations=pose.rotations,
-                shape=pose.shape,
-                defects=defects,
-                caption=caption,
+                sides[h],
+                box.astype(np.float32),
+                keypoints.astype(np.float32),
+                joints.astype(np.float32),
+                pose.rotations,
+                pose.shape,
+                defects,
+                caption,
             )
         )
 

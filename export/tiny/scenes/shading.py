@@ -77,9 +77,9 @@ def vertex_normals(vertices: Array, faces: NDArray[np.int32]) -> Array:
 
 @lru_cache(maxsize=1)
 def _skin_detail() -> tuple[Array, Array, NDArray[np.uint8]]:
-    """Low corner, cell size and (X, Y, Z, 4) detail of the resting hand: palm, redness, nail, crease; 0..255.
+    """Low corner, cell size and (X, Y, Z, 4) detail 0..255 of the resting hand: palm, redness, nail, crease.
 
-    Detail depends on the resting position alone, so it is computed once on a grid and looked up per pixel.
+    The detail depends on the resting position alone, so it is computed on a grid and looked up per pixel.
     """
     low, high, cell = np.array([-0.24, -0.05, -0.09]), np.array([0.05, 0.05, 0.12]), 0.001
     axes = [np.arange(a, b, cell) for a, b in zip(low, high, strict=True)]
@@ -139,7 +139,7 @@ def shade(albedo: Array, normals: Array, look: Look, gloss: float) -> Array:
 
 
 def crevices(depth: Array, radius: float) -> Array:
-    """(H, W) darkening 0..1 where a surface lies behind its surroundings; metric depth, 0 = nothing."""
+    """(H, W) darkening 0..1 where a surface lies behind its surroundings, from metric depth (0: nothing)."""
     hit = depth > 0
     if not hit.any():
         return np.ones_like(depth)

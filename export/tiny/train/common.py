@@ -127,11 +127,8 @@ class Trainer:
             if now - shown > 20.0:
                 mean = sum(recent) / len(recent)
                 self.losses.append((self.step, self.seconds, mean))
-                print(
-                    f"{self.name} {self.share:6.1%} step {self.step} "
-                    f"{self.seconds / 60:.1f} min loss {mean:.4f}",
-                    flush=True,
-                )
+                spent = f"step {self.step} {self.seconds / 60:.1f} min"
+                print(f"{self.name} {self.share:6.1%} {spent} loss {mean:.4f}", flush=True)
                 recent, shown = [], now
             if now - saved > save_every:
                 self.save()

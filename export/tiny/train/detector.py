@@ -64,7 +64,7 @@ def targets(boxes: Tensor, left: Tensor) -> Targets:
 
 
 def rescaled(image: Tensor, boxes: Tensor, scale: float, dx: float, dy: float) -> tuple[Tensor, Tensor]:
-    """A picture (3, S, S) zoomed by `scale` and moved by (dx, dy) sides, edges mirrored, and its boxes."""
+    """A picture (3, S, S) and boxes, zoomed by `scale` and moved by (dx, dy) of its side; edges reflect."""
     rows = [[1 / scale, 0.0, -2 * dx / scale], [0.0, 1 / scale, -2 * dy / scale]]
     theta = torch.tensor(rows, dtype=torch.float32)
     # Area averaging first, or shrinking would alias.
@@ -107,7 +107,7 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 33) -> None:
             image, left = image.flip(2), ~left
             box = torch.stack([SIZE - box[:, 2], box[:, 1], SIZE - box[:, 0], box[:, 3]], dim=1)
         if rng.random() < 0.7:
-            # Shrinking shows mirrored hands without a box at the edges, so zoom in, or shrink only a little.
+            # Shrinking shows reflected hands that have no box, so zoom in, or shrink only a little.
             scale = float(np.exp(rng.uniform(np.log(0.8), np.log(1.5))))
             image, box = rescaled(image, box, scale, *rng.uniform(-0.1, 0.1, 2))
         elif rng.random() < 0.6:

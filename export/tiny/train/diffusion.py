@@ -53,7 +53,10 @@ def predict(
     depth: Tensor,
     strength: Tensor,
 ) -> Tensor:
-    """v (N, 4, h, w); inpaint (N, 5, h, w) = [mask, masked latents], depth (N, 3, H, W) 0..1."""
+    """v (N, 4, h, w) for noisy latents of that shape.
+
+    inpaint [mask, masked latents] (N, 5, h, w); time (N,) timesteps; depth (N, 3, H, W) in 0..1.
+    """
     text = modules["text"](tokens).last_hidden_state
     down, mid = modules["controlnet"](sample, time, text, depth, return_dict=False)
     scale = strength.view(-1, 1, 1, 1)
@@ -95,7 +98,7 @@ def train(
     modules = make_modules(tokenizer)
     for key in ("unet", "controlnet"):
         modules[key].to(memory_format=torch.channels_last)
-        # On the CPU the fused attention's backward pass takes a third of a step here; the plain one's, 5 %.
+        # On the CPU the fused attention's backward pass takes a third of a step at these sizes; plain, 5 %.
         modules[key].set_attn_processor(AttnProcessor())
     trainer = Trainer(
         "diffusion", work, modules, rate=rate, steps=10**6, minutes=minutes, seed=seed, average_decay=0.999

@@ -1,4 +1,4 @@
-"""Skin that is no hand, for the detector: heads with faces, necks, shoulders and bare patches."""
+"""For the detector, skin that is no hand: heads with faces, necks, shoulders and bare patches."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ KEYS = ("latents", "masked", "mask", "depth", "caption")
 
 
 def random_masks(regions: Tensor, generator: torch.Generator) -> Tensor:
-    """Bool masks of several reaches around hand regions (N, 128, 128); one in five is a rectangle."""
+    """Bool masks around hand regions, both (N, 128, 128), of several reaches; one in five is a rectangle."""
     masks = torch.zeros_like(regions, dtype=torch.bool)
     reach = torch.randint(3, 15, (len(regions),), generator=generator)
     for radius in reach.unique().tolist():

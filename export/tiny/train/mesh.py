@@ -49,7 +49,7 @@ class HandCrops:
 
 
 def train(work: Path, *, count: int, minutes: float, seed: int = 22) -> None:
-    """Pose, shape and camera through rotations, 3-D and projected keypoints; the region by cross entropy."""
+    """Pose, shape, camera through rotations, 3-D and projected keypoints; hand region by cross entropy."""
     crops = HandCrops(work / "data", 0, count)
     torch.manual_seed(seed)
     net = MeshRegressor().to(memory_format=torch.channels_last)
