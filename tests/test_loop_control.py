@@ -115,8 +115,8 @@ SCRIPT = """
     loop = _core.DenoiseLoop(network, control=None, output="sample")
     steps = 100_000
     rows = _core.StepTable.from_columns(timestep=np.zeros(steps), C=np.zeros(steps), F=np.ones(steps))
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         loop.run(rows, shape=(1, 4, 20_000), seeds=[0])
     except KeyboardInterrupt:
         print("interrupted", flush=True)
