@@ -180,8 +180,14 @@ def test_ctrl_c_keeps_what_is_whole(random_pack: Path, cache_folder: Path, tmp_p
     save(blob(), album / "b.png")
     command = [sys.executable, "-m", "hoirt.cli.main", "refine", str(album), "-o", str(out)]
     command += ["--pack", str(random_pack), "--steps", "900", "--report", str(tmp_path / "sheet.png")]
+    # What a shell starts in the background ignores SIGINT, and so do its children unless told otherwise.
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         assert run.stdout is not None
         first = run.stdout.readline()

@@ -115,22 +115,33 @@ SCRIPT = """
     loop = _core.DenoiseLoop(network, control=None, output="sample")
     steps = 100_000
     rows = _core.StepTable.from_columns(timestep=np.zeros(steps), C=np.zeros(steps), F=np.ones(steps))
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         loop.run(rows, shape=(1, 4, 20_000), seeds=[0])
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 """
 
 
+def listen_to_ctrl_c() -> None:
+    """What a shell starts in the background ignores SIGINT, and so do its children unless told otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(SCRIPT)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=listen_to_ctrl_c,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert output == "interrupted\n"
     assert process.returncode == 0
 
