@@ -10,6 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet --quiet
 # The programs of the environment (cmake, ninja, ...) come before those of the system.
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 export PYTHONNOUSERSITE := 1
+export CMAKE_GENERATOR := Ninja
 
 NATIVE_FOLDERS := engine csrc cmake
 SOURCES := CMakeLists.txt pyproject.toml $(sort $(shell \
@@ -51,7 +52,7 @@ lint: $(VENV)/.installed $(VENV)/.deps-lint
 
 sanitize: $(VENV)/.deps-build
 	$(call say,C++ tests under ASan and UBSan)
-	@cmake -S . -B $(BUILD)/sanitize -G Ninja -DHOIRT_SANITIZE=ON -DHOIRT_TESTS=ON -DHOIRT_CUDA=OFF \
+	@cmake -S . -B $(BUILD)/sanitize -DHOIRT_SANITIZE=ON -DHOIRT_TESTS=ON -DHOIRT_CUDA=OFF \
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 	@cmake --build $(BUILD)/sanitize -- --quiet
 	@ctest --test-dir $(BUILD)/sanitize --output-on-failure
