@@ -13,6 +13,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, ControlNetModel, SchedulerMixin, UNet2DConditionModel
 from hoirt.packs import Pack
+from hoirt.packs.manifest import check_settings
 from safetensors.numpy import save
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -96,6 +97,7 @@ def build_pack(
         "size_multiple": multiple,
         "storage": storage,
     }
+    check_settings(filled)  # before minutes of export
     modules: dict[str, nn.Module] = {
         "text_encoder": networks.TextEncoder(text_encoder),
         "vae_encoder": networks.VaeEncoder(vae),

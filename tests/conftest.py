@@ -45,3 +45,12 @@ def refiner(random_pack: Path, cache_folder: Path) -> Refiner:
     import hoirt
 
     return hoirt.Refiner(random_pack)
+
+
+@pytest.fixture
+def pack(random_pack: Path, tmp_path: Path) -> Path:
+    """A copy of the random pack to damage, in a folder with a secret beside it."""
+    from pack_tools import copy_pack
+
+    (tmp_path / "secret.bin").write_bytes(bytes(1 << 16))
+    return copy_pack(random_pack, tmp_path / "pack")

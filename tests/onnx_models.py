@@ -40,7 +40,7 @@ def value(name: str, shape: Sequence[int | str], dtype: int = FLOAT) -> onnx.Val
 
 
 def conv_net(path: Path, *, channels: int = 16, external: bool = False) -> Path:
-    """x (n,3,h,w), gain (n,) -> y (n,4,h,w): convolution, group normalisation, Silu, convolution, times gain."""
+    """x (n,3,h,w), gain (n,) -> y (n,4,h,w): convolution, group norm, SiLU, convolution, times gain."""
     rng = np.random.default_rng(0)
     weights = {
         "w1": rng.standard_normal((channels, 3, 3, 3)).astype(np.float32) / 5,
@@ -70,7 +70,7 @@ def conv_net(path: Path, *, channels: int = 16, external: bool = False) -> Path:
 
 
 def norm_net(path: Path) -> Path:
-    """x (n,64,h,w) -> y: group normalisation and a normalisation over a whole item, the thread-sensitive layers."""
+    """x (n,64,h,w) -> y: group norm and a norm over a whole item, the thread-sensitive layers."""
     rng = np.random.default_rng(1)
     weights = {
         "scale": rng.standard_normal(64).astype(np.float32),

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from hoirt.errors import PackError
+from hoirt.packs import open_pack
+
 
 def copy_pack(source: Path, target: Path) -> Path:
     shutil.copytree(source, target)
@@ -31,3 +35,10 @@ def replace_file(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     edit_manifest(folder, lambda manifest: manifest["files"].update({name: entry}))
+
+
+def refused(folder: Path, message: str) -> None:
+    """Opening the pack raises a PackError that matches `message` and is fit to print."""
+    with pytest.raises(PackError, match=message) as error:
+        open_pack(folder)
+    assert str(error.value).isprintable() and len(str(error.value)) < 1000

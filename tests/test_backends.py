@@ -7,14 +7,13 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hoirt.backends
 import numpy as np
 import pytest
-from onnx_models import conv_net, inputs_for
-
-import hoirt.backends
 from hoirt import BackendError, InputError
 from hoirt.backends import cache
 from hoirt.backends.runtime import Runtime
+from onnx_models import conv_net, inputs_for
 
 LIBRARY = Path(hoirt.__file__).parent / "_backend_openvino.so"
 
@@ -36,7 +35,7 @@ def test_available_names_versions():
 
 
 def test_unknown_name():
-    with pytest.raises(InputError, match="'tensorflow'.*openvino"):
+    with pytest.raises(InputError, match=r"'tensorflow'.*openvino"):
         hoirt.backends.load("tensorflow")
 
 
@@ -131,7 +130,8 @@ def damage(data, how):
         return data[:-1]
     if how == "long":
         return data + b"\0"
-    spot = {"first": 0, "header": 20, "payload": 4096 + 7, "middle": len(data) // 2, "last": len(data) - 1}[how]
+    spots = {"first": 0, "header": 20, "payload": 4096 + 7, "middle": len(data) // 2, "last": len(data) - 1}
+    spot = spots[how]
     return data[:spot] + bytes([data[spot] ^ 1]) + data[spot + 1 :]
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hoirt.hands.detect import INPUT_SIZE, MAX_HANDS, Letterbox, decode, iou, letterbox
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from hoirt.hands.detect import INPUT_SIZE, MAX_HANDS, Letterbox, decode, iou, letterbox
 
 CELLS = 24
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from hoirt import _core
 from hoirt.hands.detect import Detection
 from hoirt.hands.hand import Camera, Hand, project
@@ -14,11 +11,13 @@ from hoirt.hands.mask import distance, grow, soften, visible_hand
 from hoirt.hands.mesh import MeshEstimator, pinhole
 from hoirt.hands.render import draw_depth, encode_depth, metric_depth
 from hoirt.hands.window import Window, to_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 BALL_POINTS = np.array(
     [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float32
 ) * np.float32(0.06)
-# Outward normals with the right-hand rule; in OpenCV axes a front face then winds anticlockwise on the screen.
+# Outward normals with the right-hand rule; in OpenCV axes front faces wind anticlockwise on screen.
 BALL_FACES = np.array(
     [[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]], np.int32
 )
@@ -27,19 +26,15 @@ BALL_FACES = np.array(
 def a_hand(
     z: float = 0.6, side: int = 100, at: tuple[int, int] = (40, 30), region: np.ndarray | None = None
 ) -> Hand:
-    """An octahedron in the middle of a crop of `side` whose box starts at `at`."""
+    """An octahedron in the middle of a square of `side` at `at`."""
     box = (float(at[0]), float(at[1]), float(at[0] + side), float(at[1] + side))
     camera = Camera(400.0, 400.0, at[0] + side / 2, at[1] + side / 2)
     vertices = BALL_POINTS + np.array([0, 0, z], np.float32)
     joints = np.repeat(vertices.mean(axis=0)[None], 21, axis=0)
-    return Hand(
-        box, 1.0, "right", project(joints, camera), joints, vertices, BALL_FACES, camera, region
-    )
+    return Hand(box, 1.0, "right", project(joints, camera), joints, vertices, BALL_FACES, camera, region)
 
 
-@given(
-    st.tuples(*[st.floats(-50, 150)] * 2), st.tuples(*[st.floats(0.5, 120)] * 2), st.floats(1.0, 2.0)
-)
+@given(st.tuples(*[st.floats(-50, 150)] * 2), st.tuples(*[st.floats(0.5, 120)] * 2), st.floats(1.0, 2.0))
 def test_square_around_a_box(corner: tuple[float, float], extent: tuple[float, float], scale: float) -> None:
     box = (*corner, corner[0] + extent[0], corner[1] + extent[1])
     window = Window.around(box, scale)
@@ -48,16 +43,45 @@ def test_square_around_a_box(corner: tuple[float, float], extent: tuple[float, f
     assert abs(window.top + window.height / 2 - (box[1] + box[3]) / 2) <= 0.5
 
 
+@settings(max_examples=50)
 @given(st.integers(-30, 30), st.integers(-30, 30), st.integers(1, 40), st.integers(1, 40))
-def test_cut_repeats_the_edge(left: int, top: int, width: int, height: int) -> None:
+def test_look_repeats_the_edge(left: int, top: int, width: int, height: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (17, 23, 3), dtype=np.uint8)
     padded = np.pad(picture, [(80, 80), (80, 80), (0, 0)], mode="edge")
     expected = padded[80 + top : 80 + top + height, 80 + left : 80 + left + width]
     window = Window(left, top, width, height)
-    assert np.array_equal(window.cut(picture), expected)
+    assert np.array_equal(window.look(picture, (height, width)), expected)
     rows, columns = window.clipped((17, 23))
-    inside = [y for y in range(top, top + height) if 0 <= y < 17], [x for x in range(left, left + width) if 0 <= x < 23]
+    inside = (
+        [y for y in range(top, top + height) if 0 <= y < 17],
+        [x for x in range(left, left + width) if 0 <= x < 23],
+    )
     assert (list(range(rows.start, rows.stop)), list(range(columns.start, columns.stop))) == inside
+
+
+@settings(max_examples=50)
+@given(
+    st.tuples(st.integers(-200, 250), st.integers(-150, 180)),
+    st.tuples(st.integers(30, 500), st.integers(30, 500)),
+    st.tuples(st.integers(1, 64), st.integers(1, 64)),
+)
+def test_look_keeps_every_pixel_at_its_place(
+    corner: tuple[int, int], extent: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """On a ramp a sample's value tells where it looked; filters average it to its middle."""
+    x = np.broadcast_to(np.linspace(0, 255, 256), (200, 256))
+    y = np.broadcast_to(np.linspace(0, 199, 200)[:, None], (200, 256))
+    picture = np.dstack([x, y, x]).astype(np.uint8)
+    window = Window(*corner, *extent)
+    got = window.look(picture, size).astype(float)
+    steps = extent[0] / size[1], extent[1] / size[0]
+    across = (corner[0] + (np.arange(size[1]) + 0.5) * steps[0] - 0.5).clip(0, 255)
+    down = (corner[1] + (np.arange(size[0]) + 0.5) * steps[1] - 0.5).clip(0, 199)
+    assert np.abs(got[..., 0] - across).max() <= 1 + 1.5 * steps[0]  # at the border
+    assert np.abs(got[..., 1] - down[:, None]).max() <= 1 + 1.5 * steps[1]
+    inner = (across > 2 * steps[0] + 2) & (across < 253 - 2 * steps[0])
+    if inner.any():
+        assert np.abs(got[..., 0] - across)[:, inner].max() <= 1.5
 
 
 def test_to_network() -> None:
@@ -76,23 +100,25 @@ def test_camera_of_handrefiner(side: int) -> None:
     translation, camera = pinhole(np.array([s, tx, ty], np.float32), window)
     got = project(points + translation, camera)
     focal = 1000 * side / 224
-    moved = points.astype(np.float64) + (tx, ty, 2 * focal / (side * s))
+    moved = points.astype(np.float64) + np.array([tx, ty, 2 * focal / (side * s)])
     in_crop = focal * moved[:, :2] / moved[:, 2:] + side / 2
-    assert np.abs(got - (in_crop + (-13, 40))).max() < 1e-3 * side / 64
+    assert np.abs(got - (in_crop + np.array([-13, 40]))).max() < 1e-3 * side / 64
     _, off = pinhole(np.array([-3.0, 0, 0], np.float32), window)  # a camera behind the hand is kept in front
     assert off == camera
 
 
 def test_depth_is_that_of_the_nearest_front_face() -> None:
     hand = a_hand()
-    window, size = Window(30, 20, 120, 120), (48, 60)
+    window, size = Window(30, 20, 120, 120), (30, 36)
     depth = metric_depth(hand, window, size)
     expected = np.full(size, np.inf)
     for row in range(size[0]):
         for column in range(size[1]):
             x = window.left + (column + 0.5) * window.width / size[1]
             y = window.top + (row + 0.5) * window.height / size[0]
-            ray = np.array([(x - hand.camera.cx) / hand.camera.fx, (y - hand.camera.cy) / hand.camera.fy, 1.0])
+            ray = np.array(
+                [(x - hand.camera.cx) / hand.camera.fx, (y - hand.camera.cy) / hand.camera.fy, 1.0]
+            )
             for face in hand.faces:
                 a, b, c = hand.vertices[face].astype(np.float64)
                 normal = np.cross(b - a, c - a)
@@ -103,8 +129,8 @@ def test_depth_is_that_of_the_nearest_front_face() -> None:
                 if (weights >= -1e-9).all():
                     expected[row, column] = min(expected[row, column], z)
     hit = np.isfinite(expected)
-    assert hit.sum() > 100
-    assert (hit != (depth > 0)).sum() <= 0.03 * hit.sum()  # 1/256-pixel corners move the outline a little
+    assert hit.sum() > 50
+    assert (hit != (depth > 0)).sum() <= 0.05 * hit.sum()  # 1/256-pixel corners move the outline a little
     both = hit & (depth > 0)
     assert np.abs(depth[both] - expected[both]).max() < 2e-3
 
@@ -112,7 +138,9 @@ def test_depth_is_that_of_the_nearest_front_face() -> None:
 def test_depth_code_runs_from_255_to_51() -> None:
     depth = np.array([[0.0, 0.5, 0.7, 0.9]], np.float32)
     assert encode_depth(depth).tolist() == [[0, 255, 153, 51]]
-    assert encode_depth(np.array([[0.0, 0.4]], np.float32)).tolist() == [[0, 255]]  # flat: no division by zero
+    assert encode_depth(np.array([[0.0, 0.4]], np.float32)).tolist() == [
+        [0, 255]
+    ]  # flat: no division by zero
     assert not encode_depth(np.zeros((2, 2), np.float32)).any()
     drawn = draw_depth([a_hand()], Window(40, 30, 100, 100), (64, 64))
     assert (drawn.max(), drawn[drawn > 0].min()) == (255, pytest.approx(51, abs=2))
@@ -187,7 +215,11 @@ def test_left_hands_are_right_hands_in_the_mirror() -> None:
 
     network = _core.PythonNetwork(
         [_core.Port("image", (-1, 3, 32, 32))],
-        [_core.Port("vertices", (-1, 6, 3)), _core.Port("camera", (-1, 3)), _core.Port("region", (-1, 32, 32))],
+        [
+            _core.Port("vertices", (-1, 6, 3)),
+            _core.Port("camera", (-1, 3)),
+            _core.Port("region", (-1, 32, 32)),
+        ],
         fake,
     )
     regressor = np.full((21, 6), 1 / 6, np.float32)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
+import hoirt
 import numpy as np
 import pytest
-from PIL import Image
-
-import hoirt
 from hoirt.imaging import load, load_depth, load_mask, resize, save
 from hoirt.imaging.picture import MAX_SIDE
+from PIL import Image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
@@ -181,7 +181,10 @@ def test_too_large_file_is_refused_by_its_header(tmp_path: Path) -> None:
     Image.new("1", (MAX_SIDE + 1, 1)).save(tmp_path / "wide.png")
     with pytest.raises(hoirt.InputError, match="8193 x 1"):
         load(tmp_path / "wide.png")
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    small = save(RGB, tmp_path / "small.png").read_bytes()
+    header = b"IHDR" + (20_000).to_bytes(4) + (20_000).to_bytes(4) + small[24:29]
+    bomb = small[:12] + header + zlib.crc32(header).to_bytes(4) + small[33:]
+    (tmp_path / "bomb.png").write_bytes(bomb)
     with pytest.raises(hoirt.InputError, match="too large"):
         load(tmp_path / "bomb.png")
 
@@ -221,5 +224,7 @@ def test_resize_in_bands_equals_resize_at_once(shape: tuple[int, ...], size: tup
     array = np.random.default_rng(2).random(shape, np.float32)
     whole = resize(array, size)
     scale = shape[0] / size[0]
-    bands = [resize(array, (1, size[1]), box=(0, y * scale, shape[1], (y + 1) * scale)) for y in range(size[0])]
+    bands = [
+        resize(array, (1, size[1]), box=(0, y * scale, shape[1], (y + 1) * scale)) for y in range(size[0])
+    ]
     assert np.allclose(np.concatenate(bands), whole, atol=1e-4)

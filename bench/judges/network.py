@@ -36,7 +36,10 @@ def _down(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """A crop (N, 3, 128, 128) RGB in 0..1, left hands mirrored, to logit (N,), joints (N, 21, 2) pixels, features (N, 128)."""
+    """A crop (N, 3, 128, 128) RGB in 0..1, left hands mirrored, to a logit, joints and features.
+
+    logit (N,); joints (N, 21, 2) in pixels; features (N, 128).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +54,9 @@ class Judge(nn.Module):
             _Block(160),
             _Block(160),
         )
-        self.squeeze = nn.Sequential(nn.Conv2d(160, 48, 1), nn.GELU(), nn.Flatten(), nn.Linear(48 * 64, FEATURES), nn.GELU())
+        self.squeeze = nn.Sequential(
+            nn.Conv2d(160, 24, 1), nn.GELU(), nn.Flatten(), nn.Linear(24 * 64, FEATURES), nn.GELU()
+        )
         self.verdict = nn.Linear(FEATURES, 1)
         self.joints = nn.Sequential(nn.Linear(FEATURES, 128), nn.GELU(), nn.Linear(128, 42))
 
@@ -67,7 +72,12 @@ def load() -> Judge:
     from safetensors.torch import load_file
 
     judge = Judge()
-    judge.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in load_file(WEIGHTS).items()})
+    judge.load_state_dict(
+        {
+            key: value.float() if value.is_floating_point() else value
+            for key, value in load_file(WEIGHTS).items()
+        }
+    )
     return judge.eval()
 
 

@@ -1,6 +1,6 @@
 """Trains the judge on pictures of seeds 3,000,000.. and writes bench/judges/judge.safetensors.
 
-    python -m bench.judges.train
+python -m bench.judges.train
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HELD_OUT = 500  # hands, the last of the range, to choose the verdict's threshol
 
 
 def _blurred(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the pictures a little soft: a repaired hand must be judged by its shape, not by its sharpness."""
+    """Half of the pictures a little soft: a repaired hand must be judged by its shape, not its sharpness."""
     soft = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     amount = torch.rand(len(images), 1, 1, 1, generator=generator)
     amount[torch.rand(len(images), generator=generator) < 0.4] = 0.0
@@ -38,7 +38,9 @@ def _shifted(images: Tensor, keypoints: Tensor, generator: torch.Generator) -> t
     angle = 0.25 * torch.randn(count, generator=generator)
     zoom = torch.exp(0.07 * torch.randn(count, generator=generator))
     move = 0.05 * torch.randn(count, 2, generator=generator)
-    turn = torch.stack([torch.cos(angle), -torch.sin(angle), torch.sin(angle), torch.cos(angle)], 1).view(-1, 2, 2)
+    turn = torch.stack([torch.cos(angle), -torch.sin(angle), torch.sin(angle), torch.cos(angle)], 1).view(
+        -1, 2, 2
+    )
     theta = torch.cat([turn * zoom.view(-1, 1, 1), move.unsqueeze(2)], dim=2)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
@@ -48,7 +50,9 @@ def _shifted(images: Tensor, keypoints: Tensor, generator: torch.Generator) -> t
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, default=Path(".train"))
     parser.add_argument("--count", type=int, default=4000, help="pictures")
     parser.add_argument("--minutes", type=float, default=40.0)
@@ -60,7 +64,16 @@ def main() -> None:
     crops = HandCrops(args.work / "data", FIRST, args.count)
     torch.manual_seed(777)
     judge = Judge().to(memory_format=torch.channels_last)
-    trainer = Trainer("judge", args.work, {"judge": judge}, rate=2e-3, steps=10**6, minutes=args.minutes, seed=777, average_decay=0.998)
+    trainer = Trainer(
+        "judge",
+        args.work,
+        {"judge": judge},
+        rate=2e-3,
+        steps=10**6,
+        minutes=args.minutes,
+        seed=777,
+        average_decay=0.998,
+    )
     generator = seeded(777 + trainer.step)
     training = len(crops) - HELD_OUT
     order = batches(training, 16, generator)
@@ -86,8 +99,12 @@ def main() -> None:
     threshold = float(torch.quantile(logits[0], 0.96))
     average.verdict.bias.data -= threshold
     caught = float((logits[1] > threshold).float().mean())
-    print(f"held out: {caught:.1%} of malformed hands flagged at 4 % false alarms (threshold {threshold:.3f})")
-    weights = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in average.state_dict().items()}
+    print(
+        f"held out: {caught:.1%} of malformed hands flagged at 4 % false alarms (threshold {threshold:.3f})"
+    )
+    weights = {
+        k: v.half().contiguous() if v.is_floating_point() else v for k, v in average.state_dict().items()
+    }
     save_file(weights, WEIGHTS, metadata={"held_out": json.dumps({"flagged": caught, "false_alarms": 0.04})})
 
 

@@ -21,6 +21,8 @@ auto or_input_error(const std::string& name, const Convert& convert) {
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;  // KeyboardInterrupt and its like
     throw InputError(name + ": " + error.what());
+  } catch (const py::cast_error&) {
+    throw InputError(name + ": a value has the wrong type");
   }
 }
 
@@ -112,7 +114,7 @@ DType dtype_from(const std::string& name) {
   throw InputError("unknown dtype '" + name + "'; known are float32, float64, float16, bfloat16, int32, int64, uint8, bool");
 }
 
-py::tuple tuple_from(const Shape& shape) {
+py::typing::Tuple<py::int_, py::ellipsis> tuple_from(const Shape& shape) {
   py::tuple out(shape.size());
   for (std::size_t i = 0; i < shape.size(); ++i) out[i] = shape[i];
   return out;

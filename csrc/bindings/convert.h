@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pybind11/numpy.h>
+#include <pybind11/typing.h>
 
 #include <cstdint>
 #include <memory>
@@ -36,7 +37,7 @@ pybind11::array_t<T> array_from(const Tensor& tensor) {
 }
 
 DType dtype_from(const std::string& name);
-pybind11::tuple tuple_from(const Shape& shape);
+pybind11::typing::Tuple<pybind11::int_, pybind11::ellipsis> tuple_from(const Shape& shape);
 // An iterable of integers; throws InputError for anything else.
 Shape shape_from(const pybind11::object& object, const std::string& name);
 // Any integer in 0..most; throws InputError for anything else.

@@ -80,7 +80,7 @@ std::unique_ptr<DenoiseLoop> make_loop(std::shared_ptr<Network> network, std::st
 LoopResult run(DenoiseLoop& loop, const TableLike& table, const IntegerSequence& shape, const IntegerSequence& seeds,
                const ArrayMap& condition, const ArrayMap& uncondition, const ArrayLike& control,
                const OptionalArray& initial, const OptionalArray& known, const OptionalArray& mask,
-               const OptionalArray& noise, const StepCallback& on_step, const std::shared_ptr<CancelToken>& cancel) {
+               const OptionalArray& noise, const StepCallback& on_step, const std::optional<std::shared_ptr<CancelToken>>& cancel) {
   const StepTable rows = table_from(table);
   LoopRequest request;
   request.shape = shape_from(shape, "shape");
@@ -92,7 +92,7 @@ LoopResult run(DenoiseLoop& loop, const TableLike& table, const IntegerSequence&
   request.known = optional_tensor(known, "known");
   request.mask = optional_tensor(mask, "mask");
   request.noise = optional_tensor(noise, "noise");
-  request.cancel = cancel;
+  request.cancel = cancel.value_or(nullptr);
   if (!on_step.is_none()) {
     if (PyCallable_Check(on_step.ptr()) == 0) throw InputError("on_step must be callable");
     request.on_step = [&on_step](const StepInfo& info) { return call_on_step(on_step, info); };

@@ -2,6 +2,7 @@
 #include "engine/network.h"
 
 #include <pybind11/stl.h>
+#include <pybind11/typing.h>
 
 #include <memory>
 
@@ -24,7 +25,7 @@ Port make_port(std::string name, const IntegerSequence& shape, const std::string
   return port;
 }
 
-py::dict run_network(Network& network, const ArrayMap& inputs) {
+py::typing::Dict<py::str, py::array> run_network(Network& network, const ArrayMap& inputs) {
   const TensorMap given = tensors_from(inputs, "inputs");
   TensorMap outputs;
   for (const Port& port : network.outputs()) outputs.emplace(port.name, Tensor());
@@ -33,7 +34,7 @@ py::dict run_network(Network& network, const ArrayMap& inputs) {
     check_inputs(network.inputs(), given);
     network.run(given, outputs);
   }
-  py::dict arrays;
+  py::typing::Dict<py::str, py::array> arrays;
   for (const auto& [name, tensor] : outputs) arrays[py::str(name)] = array_from(tensor);
   return arrays;
 }

@@ -1,4 +1,6 @@
 // philox_normal() for Python.
+#include <pybind11/typing.h>
+
 #include "csrc/bindings/arguments.h"
 #include "csrc/bindings/convert.h"
 #include "csrc/bindings/module.h"
@@ -21,7 +23,7 @@ py::array_t<float> philox_normal(const Integer& seed, const Integer& stream, con
   return array_from<float>(out);
 }
 
-py::tuple philox4x32(const IntegerSequence& counter, const IntegerSequence& key) {
+py::typing::Tuple<py::int_, py::int_, py::int_, py::int_> philox4x32(const IntegerSequence& counter, const IntegerSequence& key) {
   const auto words = [](const py::object& object, const std::string& name, std::size_t wanted) {
     std::vector<std::uint32_t> out;
     for (const std::int64_t word : shape_from(object, name)) {

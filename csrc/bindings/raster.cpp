@@ -15,7 +15,9 @@ namespace {
 using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using IntArray = py::array_t<std::int32_t, py::array::c_style | py::array::forcecast>;
 
-py::tuple rasterize(const FloatArray& vertices, const IntArray& faces, const std::array<double, 4>& intrinsics,
+using Buffers = py::typing::Tuple<py::array_t<float>, py::array_t<std::int32_t>, py::array_t<float>>;
+
+Buffers rasterize(const FloatArray& vertices, const IntArray& faces, const std::array<double, 4>& intrinsics,
                     const std::array<std::int64_t, 2>& size, double near, bool cull_back_faces) {
   const raster::Camera camera{intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3], size[0], size[1], near};
   const Tensor points = tensor_from(vertices);

@@ -12,8 +12,10 @@ namespace {
 using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using IntArray = py::array_t<std::int32_t, py::array::c_style | py::array::forcecast>;
 
-py::tuple skin_arrays(const FloatArray& rest, const FloatArray& joints, const FloatArray& rotations,
-                      const FloatArray& weights, const IntArray& parents) {
+using Posed = py::typing::Tuple<py::array_t<float>, py::array_t<float>>;
+
+Posed skin_arrays(const FloatArray& rest, const FloatArray& joints, const FloatArray& rotations,
+                  const FloatArray& weights, const IntArray& parents) {
   const Tensor rest_tensor = tensor_from(rest), joint_tensor = tensor_from(joints);
   const Tensor rotation_tensor = tensor_from(rotations), weight_tensor = tensor_from(weights);
   const Tensor parent_tensor = tensor_from(parents);

@@ -90,7 +90,7 @@ StepTable build(const Get& get) {
   return table;
 }
 
-StepTable from_columns(const py::kwargs& named) {
+StepTable from_columns(const py::KWArgs<OptionalArray>& named) {
   for (const auto item : named) {
     const std::string name = py::str(item.first);
     const bool is_column = std::ranges::any_of(columns, [&](const Column& column) { return name == column.name; });

@@ -122,7 +122,9 @@ void register_tensor(py::module_& module) {
       .def_property_readonly("dtype", [](const PyTensor& self) { return to_string(self.tensor.dtype()); })
       .def("numpy", &PyTensor::numpy, "A NumPy view of the memory, read-only if its source was.")
       .def_property_readonly("__array_interface__",
-                             [](const PyTensor& self) { return self.numpy().attr("__array_interface__"); })
+                             [](const PyTensor& self) -> py::typing::Dict<py::str, py::object> {
+                               return self.numpy().attr("__array_interface__");
+                             })
       .def("__dlpack__", &to_dlpack, py::kw_only(), py::arg("stream") = py::none(),
            py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(), py::arg("copy") = py::none(),
            "A DLPack capsule, versioned if the consumer asks for version 1.")

@@ -45,8 +45,8 @@ ov::Output<ov::Node> stable_form(const GroupNormalization& node, std::size_t ran
   return std::make_shared<ov::opset13::Add>(scaled, per_channel(node.input_value(2), rank));
 }
 
-// The value of an output, if it does not depend on what the inputs hold. ONNX layer normalisation computes its axes from
-// the rank of its input.
+// The value of an output, if it does not depend on what the inputs hold. ONNX layer normalisation computes its axes
+// from the rank of its input.
 std::shared_ptr<Constant> fold(const ov::Output<ov::Node>& output, const ov::ParameterVector& parameters) {
   if (auto constant = ov::as_type_ptr<Constant>(output.get_node_shared_ptr())) return constant;
   const auto part = std::make_shared<ov::Model>(ov::OutputVector{output}, parameters)->clone();

@@ -52,7 +52,9 @@ def skin_weights(points: Array) -> Array:
         # How far each joint's rotation has taken hold: 0 before the joint, 1 after it.
         spread = (-0.010, 0.022) if name == "thumb" else (-0.009, 0.012)
         held = [_smoothstep(_along(points, chain, 0), *spread) * closeness[:, f]]
-        held += [held[0] * _smoothstep(_along(points, chain, k), -0.8 * radii[k], 0.8 * radii[k]) for k in (1, 2)]
+        held += [
+            held[0] * _smoothstep(_along(points, chain, k), -0.8 * radii[k], 0.8 * radii[k]) for k in (1, 2)
+        ]
         first = 1 + 3 * f
         weights[:, first] = held[0] - held[1]
         weights[:, first + 1] = held[1] - held[2]
@@ -63,7 +65,7 @@ def skin_weights(points: Array) -> Array:
 
 
 def shape_directions(points: Array, weights: Array) -> tuple[Array, Array]:
-    """Displacement in metres of vertices (V, 3, 10) and joints (16, 3, 10) for one unit of each shape parameter."""
+    """Displacement (m) of vertices (V, 3, 10) and joints (16, 3, 10) per unit of each shape parameter."""
     digits, rest = fingers(), joints()
     everything = np.concatenate([points, rest])
     # A joint moves with the bone that it ends, not with the bone that it starts.
@@ -118,7 +120,7 @@ def shape_directions(points: Array, weights: Array) -> tuple[Array, Array]:
 
 
 def joint_regressor(points: Array, directions: Array, joint_directions: Array) -> Array:
-    """(16, V) weights that give every joint, at rest and under every shape parameter, from nearby vertices."""
+    """(16, V) weights that give every joint, at rest and in every shape, from nearby vertices."""
     rest = joints()
     regressor = np.zeros((16, len(points)))
     for j in range(16):
@@ -174,7 +176,9 @@ def main() -> None:
     tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     tensors |= {"faces": faces, "parents": PARENTS}
     save_file(tensors, OUTPUT, metadata={"licence": "Apache-2.0", "source": "export/hand/build.py"})
-    print(f"{OUTPUT}: {len(vertices)} vertices, {len(faces)} faces, joint regressor error {error * 1e3:.4f} mm")
+    print(
+        f"{OUTPUT}: {len(vertices)} vertices, {len(faces)} faces, joint regressor error {error * 1e3:.4f} mm"
+    )
 
 
 if __name__ == "__main__":

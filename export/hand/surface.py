@@ -29,7 +29,11 @@ def _finger_distance(points: Array, chain: Array, radii: Array) -> Array:
     distance = np.full(len(points), np.inf)
     for k in range(3):
         # The last cone ends a radius before the tip, so that the chain's last point lies on the skin.
-        end = chain[k + 1] if k < 2 else chain[3] - (chain[3] - chain[2]) / np.linalg.norm(chain[3] - chain[2]) * radii[3]
+        end = (
+            chain[k + 1]
+            if k < 2
+            else chain[3] - (chain[3] - chain[2]) / np.linalg.norm(chain[3] - chain[2]) * radii[3]
+        )
         cone = _round_cone(points, chain[k], end, radii[k], radii[k + 1])
         distance = cone if k == 0 else _smooth_union(distance, cone, 0.003)
     return distance
@@ -40,7 +44,13 @@ def _palm_distance(points: Array) -> Array:
     flat = points * np.array([1.0, 1.15, 1.0])  # the palm is a little thinner than round
     root = np.array([-0.006, 0.0, 0.0])
     parts = [
-        _round_cone(flat, root + np.array([0.0, 0.0, side]), digits[name].points[0] + np.array([0.002, -0.001, 0.0]), 0.0175, radius)
+        _round_cone(
+            flat,
+            root + np.array([0.0, 0.0, side]),
+            digits[name].points[0] + np.array([0.002, -0.001, 0.0]),
+            0.0175,
+            radius,
+        )
         for name, side, radius in (
             ("index", 0.012, 0.0128),
             ("middle", 0.004, 0.0132),
@@ -48,10 +58,22 @@ def _palm_distance(points: Array) -> Array:
             ("pinky", -0.011, 0.0118),
         )
     ]
-    thenar = _round_cone(flat, np.array([-0.016, -0.009, 0.014]), np.array([-0.044, -0.015, 0.034]), 0.0155, 0.0140)
-    hypothenar = _round_cone(flat, np.array([-0.016, -0.008, -0.014]), np.array([-0.058, -0.009, -0.030]), 0.0150, 0.0125)
-    web = _round_cone(flat, np.array([-0.060, -0.004, 0.026]), np.array([-0.050, -0.010, 0.038]), 0.0085, 0.0075)
-    wrist = _round_cone(points * np.array([1.0, 1.3, 1.0]), np.array([0.030, 0.0, 0.0]), np.array([0.0, 0.0, 0.0]), 0.0265, 0.0265)
+    thenar = _round_cone(
+        flat, np.array([-0.016, -0.009, 0.014]), np.array([-0.044, -0.015, 0.034]), 0.0155, 0.0140
+    )
+    hypothenar = _round_cone(
+        flat, np.array([-0.016, -0.008, -0.014]), np.array([-0.058, -0.009, -0.030]), 0.0150, 0.0125
+    )
+    web = _round_cone(
+        flat, np.array([-0.060, -0.004, 0.026]), np.array([-0.050, -0.010, 0.038]), 0.0085, 0.0075
+    )
+    wrist = _round_cone(
+        points * np.array([1.0, 1.3, 1.0]),
+        np.array([0.030, 0.0, 0.0]),
+        np.array([0.0, 0.0, 0.0]),
+        0.0265,
+        0.0265,
+    )
     palm = parts[0]
     for part in (*parts[1:], thenar, hypothenar, web, wrist):
         palm = _smooth_union(palm, part, 0.014)
@@ -69,7 +91,7 @@ def distance(points: Array) -> Array:
 
 
 def _onto_surface(points: Array) -> Array:
-    """Moves points along the distance's gradient until they lie on the skin; undoes what simplification shifted."""
+    """Moves points along the distance's gradient onto the skin; undoes what simplification shifted."""
     step = 5e-4
     for _ in range(3):
         gradient = np.stack(

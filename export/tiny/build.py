@@ -1,6 +1,6 @@
 """Writes the bundled pack handrefiner-tiny from the finished training stages.
 
-    python -m export.tiny.build [--work .train] [--out python/hoirt/packs/data/handrefiner-tiny]
+python -m export.tiny.build [--work .train] [--out python/hoirt/packs/data/handrefiner-tiny]
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 
 import torch
+from hoirt.hands.model import HandModel
 from torch import nn
 
 from export.handrefiner import build_pack
 from export.tiny.models import SCHEDULER, TOKENS
 from export.tiny.train import detector, diffusion, mesh, vae
-from hoirt.hands.model import HandModel
 
 PACK = Path(__file__).parents[2] / "python" / "hoirt" / "packs" / "data" / "handrefiner-tiny"
 SETTINGS = {
@@ -50,7 +50,10 @@ def build(work: Path, out: Path) -> Path:
         "trained_by": "python -m export.tiny.train",
         "data": "synthetic pictures of a procedural hand, made by export/tiny/scenes",
         "stages": {
-            name: {key: stages[name][key] for key in ("seed", "steps", "minutes", "device", "torch", "parameters")}
+            name: {
+                key: stages[name][key]
+                for key in ("seed", "steps", "minutes", "device", "torch", "parameters")
+            }
             for name in ("vae", "mesh", "detector", "diffusion")
             if name in stages
         },
@@ -77,7 +80,9 @@ def build(work: Path, out: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, default=Path(".train"))
     parser.add_argument("--out", type=Path, default=PACK)
     args = parser.parse_args()

@@ -2,8 +2,9 @@
 
     python -m export.tiny.dataset --first 0 --count 11000 --out .train/data
 
-Seeds below 1,000,000 train the pack; 1,000,000.. validate it; 2,000,000.. are held out for the bench; 3,000,000.. train
-the judges. A shard that exists is not made again, so an interrupted run goes on where it stopped.
+Seeds below 1,000,000 train the pack; 1,000,000.. validate it; 2,000,000.. are held out for the bench;
+3,000,000.. train the judges. A shard that exists is not made again, so an interrupted run goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -38,7 +39,17 @@ class Crop:
 
     def of(self, image: NDArray[np.uint8], size: int = CROP) -> NDArray[np.uint8]:
         """The crop resized to size x size, edges repeated outside the picture."""
-        pad = int(np.ceil(max(0.0, -self.x, -self.y, self.x + self.side - image.shape[1], self.y + self.side - image.shape[0])))
+        pad = int(
+            np.ceil(
+                max(
+                    0.0,
+                    -self.x,
+                    -self.y,
+                    self.x + self.side - image.shape[1],
+                    self.y + self.side - image.shape[0],
+                )
+            )
+        )
         padded = np.pad(image, [(pad, pad), (pad, pad)] + [(0, 0)] * (image.ndim - 2), mode="edge")
         box = (self.x + pad, self.y + pad, self.x + pad + self.side, self.y + pad + self.side)
         # A fractional box of PIL's resize may not leave the picture, not even by rounding.
@@ -90,7 +101,10 @@ def _picture_row(picture: Picture) -> dict[str, NDArray[np.generic]]:
     for k, hand in enumerate(picture.hands):
         boxes[k], left[k] = hand.box * scale, hand.side == "left"
     size = (DETECTOR, DETECTOR)
-    small = [np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BOX)) for i in (picture.image, picture.malformed)]
+    small = [
+        np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BOX))
+        for i in (picture.image, picture.malformed)
+    ]
     return {"picture": small[0], "malformed_picture": small[1], "boxes": boxes, "lefts": left}
 
 
@@ -115,9 +129,13 @@ def write_shard(first: int, out: Path) -> Path:
 
 def load(folder: Path, first: int, count: int, keys: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
     """The named columns of all shards whose first seed lies in [first, first + count)."""
-    shards = sorted(p for p in folder.glob("*.npz") if ".part" not in p.name and first <= int(p.stem) < first + count)
+    shards = sorted(
+        p for p in folder.glob("*.npz") if ".part" not in p.name and first <= int(p.stem) < first + count
+    )
     if not shards:
-        raise FileNotFoundError(f"no shards of seeds {first}..{first + count} in {folder}; run python -m export.tiny.dataset")
+        raise FileNotFoundError(
+            f"no shards of seeds {first}..{first + count} in {folder}; run python -m export.tiny.dataset"
+        )
     parts: dict[str, list[NDArray[np.generic]]] = {key: [] for key in keys}
     for shard in shards:
         with np.load(shard) as columns:
@@ -136,7 +154,9 @@ def make(first: int, count: int, out: Path, workers: int | None = None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=11000)
     parser.add_argument("--out", type=Path, default=Path(".train/data"))

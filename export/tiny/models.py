@@ -1,13 +1,12 @@
-"""The networks of handrefiner-tiny: the real diffusers and transformers classes at small width, and two small CNNs."""
+"""The networks of handrefiner-tiny: diffusers and transformers classes at small width, and two small CNNs."""
 
 from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from hoirt.hands.model import HandModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
-
-from hoirt.hands.model import HandModel
 
 CROP = 128  # pixels; working resolution of the hand crop
 FACTOR = 4  # pixels per latent
@@ -101,13 +100,19 @@ def make_text_encoder(vocabulary: int, *, bos: int, eos: int, pad: int) -> CLIPT
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
+    )
 
 
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(channels, channels), nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+        self.body = nn.Sequential(
+            _conv(channels, channels),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
         self.activation = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,9 +124,9 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Detector(nn.Module):
-    """Finds hands: a picture (N, 3, 192, 192) in 0..1 to score (N, 24, 24), center (N, 2, 24, 24), side, left.
+    """Finds hands: picture (N, 3, 192, 192) in 0..1 to score (N, 24, 24), center (N, 2, 24, 24), side, left.
 
-    A cell of 8 pixels answers for the hand whose centre lies in it; side is log(side of the square box / 192).
+    A cell of 8 pixels answers for the hand whose centre lies in it; side is log(side of square box / 192).
     """
 
     def __init__(self) -> None:
@@ -136,7 +141,9 @@ class Detector(nn.Module):
     def logits(self, image: Tensor) -> Tensor:
         """(N, 5, 24, 24): score logit, centre x and y logits, side, left logit."""
         fine = self.fine(self.stem(image * 2.0 - 1.0))
-        coarse = nn.functional.interpolate(self.coarse(fine), scale_factor=4.0, mode="bilinear", align_corners=False)
+        coarse = nn.functional.interpolate(
+            self.coarse(fine), scale_factor=4.0, mode="bilinear", align_corners=False
+        )
         return self.head(self.merge(torch.cat([fine, coarse], dim=1)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -162,7 +169,7 @@ def rotations_from_six(six: Tensor) -> Tensor:
 
 
 class HandLayer(nn.Module):
-    """The parametric hand as a differentiable module: rotations (N, 16, 3, 3), shape (N, 10) to vertices, keypoints."""
+    """The parametric hand, differentiable: rotations (N, 16, 3, 3), shape (N, 10) to vertices, keypoints."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,24 +190,32 @@ class HandLayer(nn.Module):
         turns, places = torch.stack(turn, 1), torch.stack(place, 1)
         offset = places - (turns @ joints.unsqueeze(-1)).squeeze(-1)
         blend = torch.einsum("vj,njab->nvab", self.weights, turns)
-        vertices = (blend @ rest.unsqueeze(-1)).squeeze(-1) + torch.einsum("vj,njc->nvc", self.weights, offset)
+        vertices = (blend @ rest.unsqueeze(-1)).squeeze(-1) + torch.einsum(
+            "vj,njc->nvc", self.weights, offset
+        )
         return vertices, torch.einsum("kv,nvc->nkc", self.keypoint_regressor, vertices)
 
 
 class MeshRegressor(nn.Module):
-    """A crop (N, 3, 128, 128) in 0..1 of a right (or mirrored left) hand to a mesh, a camera and the hand's region.
+    """A crop (N, 3, 128, 128) in 0..1 of a right (or mirrored left) hand to mesh, camera and hand region.
 
-    vertices (N, V, 3) in metres, camera axes; camera (N, 3) = s, tx, ty as MeshGraphormer's; region (N, 128, 128)
-    probability that a pixel shows hand, malformed parts included.
+    vertices (N, V, 3) in metres, camera axes; camera (N, 3) = s, tx, ty as MeshGraphormer's; region
+    (N, 128, 128) probability that a pixel shows hand, malformed parts included.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(_conv(3, 24, 2), _stage(24, 48))  # 32 x 32
         self.middle = _stage(48, 96)  # 16 x 16
-        self.deep = nn.Sequential(_stage(96, 160), _Residual(160))  # 8 x 8
-        self.regression = nn.Sequential(_stage(160, 192), nn.Flatten(), nn.Linear(192 * 16, 256), nn.SiLU(), nn.Linear(256, 16 * 6 + 10 + 3))
-        self.up = nn.Sequential(_conv(160 + 96, 64))
+        self.deep = _stage(96, 144)  # 8 x 8
+        self.regression = nn.Sequential(
+            _conv(144, 96, 2),
+            nn.Flatten(),
+            nn.Linear(96 * 16, 192),
+            nn.SiLU(),
+            nn.Linear(192, 16 * 6 + 10 + 3),
+        )
+        self.up = nn.Sequential(_conv(144 + 96, 64))
         self.region_head = nn.Sequential(_conv(64 + 48, 32), nn.Conv2d(32, 1, 3, 1, 1))
         self.hand = HandLayer()
         last = self.regression[-1]
@@ -217,7 +232,9 @@ class MeshRegressor(nn.Module):
         deep = self.deep(middle)
         out = self.regression(deep)
         rotations = rotations_from_six(out[:, :96].reshape(-1, 16, 6))
-        camera = torch.stack([CAMERA_SCALE * torch.exp(out[:, 106]), 0.1 * out[:, 107], 0.1 * out[:, 108]], dim=1)
+        camera = torch.stack(
+            [CAMERA_SCALE * torch.exp(out[:, 106]), 0.1 * out[:, 107], 0.1 * out[:, 108]], dim=1
+        )
         grow = nn.functional.interpolate(deep, scale_factor=2.0, mode="bilinear", align_corners=False)
         grow = self.up(torch.cat([grow, middle], dim=1))
         grow = nn.functional.interpolate(grow, scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -226,12 +243,14 @@ class MeshRegressor(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rotations, shape, camera, region = self.parameters_of(image)
         vertices, _ = self.hand(rotations, shape)
-        region = nn.functional.interpolate(region.unsqueeze(1), size=image.shape[2:], mode="bilinear", align_corners=False)
+        region = nn.functional.interpolate(
+            region.unsqueeze(1), size=image.shape[2:], mode="bilinear", align_corners=False
+        )
         return vertices, camera, torch.sigmoid(region[:, 0])
 
 
 def project(points: Tensor, camera: Tensor, size: int = CROP) -> Tensor:
-    """(N, K, 3) metres to (N, K, 2) crop pixels with HandRefiner's camera (focal length 1000 L / 224, centre L / 2)."""
+    """(N, K, 3) metres to (N, K, 2) crop pixels; HandRefiner's camera: focal 1000 L / 224, centre L / 2."""
     focal = 1000.0 * size / 224.0
     depth = points[..., 2] + (2.0 * focal / (size * camera[:, 0] + 1e-9))[:, None]
     return (points[..., :2] + camera[:, None, 1:]) / depth.unsqueeze(-1) * focal + size / 2.0

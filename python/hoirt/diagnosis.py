@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hoirt._version import __version__
+from hoirt.errors import HoirtError
 
 _LIBRARIES = ("numpy", "pillow", "openvino", "safetensors", "tokenizers", "tqdm")
 _FEATURES = (
@@ -89,9 +90,18 @@ def _backends() -> dict[str, str]:
 
 
 def _cuda() -> str:
-    if importlib.util.find_spec("hoirt._core_cuda") is None:
-        return "unavailable: this version runs on the CPU; the CUDA extension is not built"
-    return "built"
+    """Of the CUDA kernels; networks run on the CPU in this version."""
+    try:
+        from hoirt import _core_cuda
+    except ImportError as error:
+        if importlib.util.find_spec("hoirt._core_cuda") is None:
+            return "unavailable: the CUDA extension was not built, as no nvcc was found"
+        return f"unavailable: {error}"
+    try:
+        count = _core_cuda.device_count()
+    except HoirtError as error:
+        return f"kernels built, no device: {error}"
+    return f"kernels built, {count} device{'' if count == 1 else 's'}"
 
 
 def _cache() -> dict[str, Any]:
@@ -106,7 +116,6 @@ def _cache() -> dict[str, Any]:
 
 def _packs() -> dict[str, str]:
     from hoirt import packs
-    from hoirt.errors import HoirtError
 
     report = {}
     for name, folder in packs.list_packs().items():

@@ -17,7 +17,7 @@ class BackendError(HoirtError):
     """A backend is missing or failed; the message says which and why."""
 
 
-class Cancelled(HoirtError):
+class Cancelled(HoirtError):  # noqa: N818 - the name is the C++ twin's
     """The caller asked to stop; the run stopped at a step boundary."""
 
 

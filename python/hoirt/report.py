@@ -126,10 +126,10 @@ def _panel(pixels: Pixels, window: Window) -> Image:
     from PIL import Image
 
     scale = _TILE / max(window.width, window.height)
-    size = (max(1, round(window.width * scale)), max(1, round(window.height * scale)))
-    part = Image.fromarray(np.ascontiguousarray(window.cut(pixels))).resize(size)
-    tile = Image.new("RGB", (_TILE, size[1]), _PAPER)
-    tile.paste(part, ((_TILE - size[0]) // 2, 0))
+    size = (max(1, round(window.height * scale)), max(1, round(window.width * scale)))
+    part = Image.fromarray(window.look(pixels, size))
+    tile = Image.new("RGB", (_TILE, part.height), _PAPER)
+    tile.paste(part, ((_TILE - part.width) // 2, 0))
     return tile
 
 

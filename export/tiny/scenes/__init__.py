@@ -1,4 +1,4 @@
-"""Seeded synthetic pictures of shaded hands, well-formed and malformed, with depth, mask, keypoints and caption."""
+"""Seeded synthetic pictures of hands, well-formed and malformed, with depth, mask, keypoints and caption."""
 
 from export.tiny.scenes.scene import HandTruth, Picture, make_picture
 

@@ -9,7 +9,9 @@ Picture = NDArray[np.float32]  # (H, W, 3), 0..1
 
 def _soft_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> NDArray[np.float32]:
     """(H, W, 3) smooth noise in -1..1 from a coarse random grid."""
-    grid = 0.75 * rng.random((cells, cells, 1), dtype=np.float32) + 0.25 * rng.random((cells, cells, 3), dtype=np.float32)
+    grid = 0.75 * rng.random((cells, cells, 1), dtype=np.float32) + 0.25 * rng.random(
+        (cells, cells, 3), dtype=np.float32
+    )
     image = Image.fromarray((grid * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image, np.float32) / 127.5 - 1.0
 

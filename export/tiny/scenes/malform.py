@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from hoirt.hands.model import HandModel, rotation_matrices
 from numpy.typing import NDArray
 
 from export.hand.anatomy import fingers
 from export.tiny.scenes.poses import FINGERS, Pose
-from hoirt.hands.model import HandModel, rotation_matrices
 
 KINDS = ("extra", "missing", "fused", "bent", "thick")
 _LONG = ("index", "middle", "ring", "pinky")
@@ -15,14 +15,16 @@ _LONG = ("index", "middle", "ring", "pinky")
 
 @dataclass(frozen=True)
 class Surface:
-    """A posed surface: vertices (V, 3) metres, faces (F, 3) and the resting position (V, 3) of every vertex."""
+    """A posed surface: vertices (V, 3) metres, faces (F, 3) and every vertex's resting position (V, 3)."""
 
     vertices: NDArray[np.float32]
     faces: NDArray[np.int32]
     rest: NDArray[np.float32]
 
 
-def pose_surface(pose: Pose, rest: NDArray[np.float32] | None = None, joints: NDArray[np.float32] | None = None) -> Surface:
+def pose_surface(
+    pose: Pose, rest: NDArray[np.float32] | None = None, joints: NDArray[np.float32] | None = None
+) -> Surface:
     """The well-formed surface of a pose; `rest` (V, 3) and `joints` (16, 3) replace the shaped hand's."""
     from hoirt import _core
 
@@ -76,7 +78,9 @@ def _extra(pose: Pose, surface: Surface, rng: np.random.Generator) -> Surface:
     return _join(surface, Surface((finger.vertices + across).astype(np.float32), finger.faces, finger.rest))
 
 
-def _missing(pose: Pose, rest: NDArray[np.float32], joints: NDArray[np.float32], rng: np.random.Generator) -> None:
+def _missing(
+    pose: Pose, rest: NDArray[np.float32], joints: NDArray[np.float32], rng: np.random.Generator
+) -> None:
     name = str(rng.choice((*_LONG, *_LONG, "thumb")))
     first = 1 + 3 * FINGERS.index(name)
     root, keep = joints[first].copy(), rng.uniform(0.05, 0.45)
@@ -100,7 +104,13 @@ def _bent(pose: Pose, rng: np.random.Generator) -> Pose:
     index = 1 + 3 * FINGERS.index(name) + joint
     model = HandModel.load("right")
     if rng.random() < 0.6:
-        return _turned(pose, name, joint, model.abduction_axes[index], float(rng.choice([-1, 1])) * rng.uniform(45.0, 80.0))
+        return _turned(
+            pose,
+            name,
+            joint,
+            model.abduction_axes[index],
+            float(rng.choice([-1, 1])) * rng.uniform(45.0, 80.0),
+        )
     return _turned(pose, name, joint, model.flexion_axes[index], -rng.uniform(60.0, 100.0))
 
 
@@ -113,7 +123,10 @@ def _fused(pose: Pose, surface: Surface, rng: np.random.Generator) -> Surface:
     rotations[b : b + 3] = rotations[a : a + 3]
     pose = Pose(rotations, pose.shape, pose.gesture)
     surface = pose_surface(pose)
-    near, far = surface.vertices[_held(HandModel.load("right"), first) > 0.9], surface.vertices[_held(HandModel.load("right"), second) > 0.9]
+    near, far = (
+        surface.vertices[_held(HandModel.load("right"), first) > 0.9],
+        surface.vertices[_held(HandModel.load("right"), second) > 0.9],
+    )
     gap = far.mean(axis=0) - near.mean(axis=0)
     finger = _only_finger(surface, first)
     for share in (0.33, 0.66):
@@ -123,7 +136,7 @@ def _fused(pose: Pose, surface: Surface, rng: np.random.Generator) -> Surface:
 
 
 def malform(pose: Pose, rng: np.random.Generator) -> tuple[Surface, tuple[str, ...]]:
-    """A malformed surface in the same place as the well-formed one, and the kinds of its one to three defects."""
+    """A malformed surface in the place of the well-formed one, and the kinds of its one to three defects."""
     count = int(rng.choice([1, 2, 3], p=[0.45, 0.40, 0.15]))
     kinds = tuple(str(kind) for kind in rng.choice(KINDS, size=count, replace=False))
     model = HandModel.load("right")
@@ -138,7 +151,11 @@ def malform(pose: Pose, rng: np.random.Generator) -> tuple[Surface, tuple[str, .
     surface = pose_surface(pose, rest, joints)
     if "fused" in kinds:
         fused = _fused(pose, surface, rng)
-        surface = _join(Surface(surface.vertices, surface.faces[:0], surface.rest), fused) if count == 1 else _join(surface, fused)
+        surface = (
+            _join(Surface(surface.vertices, surface.faces[:0], surface.rest), fused)
+            if count == 1
+            else _join(surface, fused)
+        )
     if "extra" in kinds:
         surface = _extra(pose, surface, rng)
     return surface, kinds

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from hoirt.hands.model import HandModel, rotation_matrices
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")  # MANO's order
@@ -21,13 +20,15 @@ _GESTURES: dict[str, tuple[tuple[float, float, float, float, float], float]] = {
     "a half closed hand": ((0.55, 0.58, 0.60, 0.62, 0.40), 1.5),
     "a thumb up": ((0.80, 0.82, 0.84, 0.84, 0.00), 1.0),
 }
-_FLEXION = np.radians([[78.0, 95.0, 55.0]] * 4 + [[22.0, 38.0, 60.0]])  # at curl 1: three joints of each digit
+_FLEXION = np.radians(
+    [[78.0, 95.0, 55.0]] * 4 + [[22.0, 38.0, 60.0]]
+)  # at curl 1: three joints of each digit
 _SPREAD = np.radians([7.0, 0.5, -6.0, -11.0, 0.0])
 
 
 @dataclass(frozen=True)
 class Pose:
-    """rotations (16, 3, 3): entry 0 turns the resting right hand into camera axes; shape (10,); gesture: caption."""
+    """rotations (16, 3, 3), entry 0 from resting right hand to camera axes; shape (10,); gesture: caption."""
 
     rotations: NDArray[np.float32]
     shape: NDArray[np.float32]
@@ -41,17 +42,19 @@ def _about(axis: str, degrees: float) -> Floats:
 
 
 def _view(rng: np.random.Generator) -> Floats:
-    """Rotation from the resting hand to OpenCV camera axes; fingers mostly up, palm or back towards the camera."""
+    """Rotation from the resting hand to OpenCV camera axes; fingers mostly up, palm or back to the camera."""
     dorsal = np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]])
     palmar = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
     facing = dorsal if rng.random() < 0.5 else palmar
     yaw, pitch = rng.normal(0.0, 22.0), rng.normal(0.0, 20.0)
     roll = np.clip(rng.normal(0.0, 32.0), -95.0, 95.0)
-    return _about("z", roll) @ _about("x", np.clip(pitch, -50, 50)) @ _about("y", np.clip(yaw, -60, 60)) @ facing
+    return (
+        _about("z", roll) @ _about("x", np.clip(pitch, -50, 50)) @ _about("y", np.clip(yaw, -60, 60)) @ facing
+    )
 
 
 def finger_rotations(model: HandModel, flexion: Floats, abduction: Floats) -> NDArray[np.float32]:
-    """(16, 3, 3) from flexion (5, 3) and abduction (5,) radians, digits as in `_GESTURES`; entry 0 is the identity."""
+    """(16, 3, 3) from flexion (5, 3), abduction (5,) radians, digits as in `_GESTURES`; entry 0: identity."""
     vectors = np.zeros((16, 3))
     spread = np.zeros((16, 3))
     for row, name in enumerate(("index", "middle", "ring", "pinky", "thumb")):

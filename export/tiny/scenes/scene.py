@@ -1,9 +1,11 @@
-"""make_picture: one seeded picture with one or two hands, its malformed twin, and everything known about both."""
+"""make_picture: a seeded picture with one or two hands, its malformed twin, and all that is known of both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from hoirt import _core
+from hoirt.hands.model import HandModel, rotation_matrices
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
@@ -11,8 +13,6 @@ from export.tiny.scenes.background import random_background
 from export.tiny.scenes.malform import Surface, malform, pose_surface
 from export.tiny.scenes.poses import Pose, random_pose
 from export.tiny.scenes.shading import Look, crevices, random_look, shade, skin_albedo, vertex_normals
-from hoirt import _core
-from hoirt.hands.model import HandModel, rotation_matrices
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -22,7 +22,7 @@ OVERSAMPLING = 2  # subpixels per pixel and axis
 
 @dataclass(frozen=True)
 class HandTruth:
-    """One hand of a picture. Rotations, shape and vertices are those of the right hand that its mirror image shows."""
+    """One hand of a picture; rotations and shape are those of the right hand that its mirror image shows."""
 
     side: str  # "left" | "right"
     box: Floats  # (4,) x0, y0, x1, y1 pixels: square around the well-formed hand
@@ -76,7 +76,10 @@ def _forearm(pose: Pose, rng: np.random.Generator, look: Look) -> list[tuple[Sur
     parts = [(tube(0.004, 0.42, 0.985), False)]
     if look.sleeve is not None:
         parts.append((tube(look.sleeve_start, 0.42, float(rng.uniform(1.15, 1.5))), True))
-    return [(Surface((part.vertices @ turn.T).astype(np.float32), part.faces, part.rest), cloth) for part, cloth in parts]
+    return [
+        (Surface((part.vertices @ turn.T).astype(np.float32), part.faces, part.rest), cloth)
+        for part, cloth in parts
+    ]
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,9 @@ def _render(
             continue
         if part.cloth:
             assert part.look.sleeve is not None
-            weave = 1 + 0.06 * np.sin(place[own][:, 0] * 900) * np.sin(np.arctan2(place[own][:, 1], place[own][:, 2]) * 40)
+            weave = 1 + 0.06 * np.sin(place[own][:, 0] * 900) * np.sin(
+                np.arctan2(place[own][:, 1], place[own][:, 2]) * 40
+            )
             albedo, gloss = part.look.sleeve * weave[:, None].astype(np.float32), 0.0
         else:
             albedo, gloss = skin_albedo(place[own], part.look), part.look.gloss
@@ -140,12 +145,14 @@ def _shrink(values: Floats) -> Floats:
 def _visible_defects(
     pose: Pose, rng: np.random.Generator, place: Callable[[Surface], Surface], camera: Camera, size: int
 ) -> tuple[Surface, tuple[str, ...]]:
-    """A malformed hand that a person would notice: its silhouette or its depth differs from the well-formed one's."""
+    """A noticeably malformed hand: its silhouette or its depth differs from the well-formed one's."""
     half = tuple(value / 4 for value in camera)  # a quarter of the picture's resolution is enough to tell
 
     def depth_of(surface: Surface) -> Floats:
         placed = place(surface)
-        depth, _, _ = _core.rasterize(placed.vertices, placed.faces, intrinsics=half, size=(size // 4, size // 4))
+        depth, _, _ = _core.rasterize(
+            placed.vertices, placed.faces, intrinsics=half, size=(size // 4, size // 4)
+        )
         return np.asarray(depth, np.float32)
 
     good = depth_of(pose_surface(pose))
@@ -153,7 +160,9 @@ def _visible_defects(
     for _ in range(6):
         surface, kinds = malform(pose, rng)
         bad = depth_of(surface)
-        changed = ((good > 0) != (bad > 0)).sum() + ((good > 0) & (bad > 0) & (np.abs(good - bad) > 0.01)).sum()
+        changed = ((good > 0) != (bad > 0)).sum() + (
+            (good > 0) & (bad > 0) & (np.abs(good - bad) > 0.01)
+        ).sum()
         share = float(changed) / max(int((good > 0).sum()), 1)
         if best is None or share > best[0]:
             best = (share, surface, kinds)
@@ -175,7 +184,7 @@ def _encode_depth(depth: Floats, index: NDArray[np.int32], count: int) -> Bytes:
 
 
 def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Picture:
-    """The picture of a seed: `size` x `size` pixels with one or two hands (None: drawn, one in four has two)."""
+    """The picture of a seed: `size` x `size` pixels, one or two hands (None: drawn, one in four has two)."""
     rng = np.random.default_rng(np.random.SeedSequence([0x40A1D, seed]))
     count = hands if hands is not None else (2 if rng.random() < 0.25 else 1)
     focal = 1.9 * size * OVERSAMPLING
@@ -200,7 +209,9 @@ def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Pic
         x = 0.5 + rng.uniform(-spread, spread) + (0.0 if count == 1 else (-0.235 if h == 0 else 0.235))
         y = 0.5 + rng.uniform(-0.13, 0.10)
         centre = posed.vertices[0] * flip
-        shift = np.array([(x - 0.5) * size * OVERSAMPLING, (y - 0.5) * size * OVERSAMPLING]) * distance / focal
+        shift = (
+            np.array([(x - 0.5) * size * OVERSAMPLING, (y - 0.5) * size * OVERSAMPLING]) * distance / focal
+        )
         move = np.array([*(shift - (centre[:, :2].min(0) + centre[:, :2].max(0)) / 2), distance], np.float32)
 
         def place(surface: Surface, flip: Floats = flip, move: Floats = move, left: bool = left) -> Surface:
@@ -220,9 +231,17 @@ def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Pic
         box = np.concatenate([(low + high) / 2 - side / 2, (low + high) / 2 + side / 2])
         caption = f"{pose.gesture}, {base.tone} skin, {sides[h]} hand"
         truths.append(
-            HandTruth(sides[h], box.astype(np.float32), keypoints.astype(np.float32), joints.astype(np.float32),
-                      pose.rotations, pose.shape, defects, caption)
-        )  # fmt: skip
+            HandTruth(
+                sides[h],
+                box.astype(np.float32),
+                keypoints.astype(np.float32),
+                joints.astype(np.float32),
+                pose.rotations,
+                pose.shape,
+                defects,
+                caption,
+            )
+        )
 
     scene = random_background(rng, size, size)
     noise = rng.normal(0.0, rng.uniform(0.0, 0.012), (size, size, 3)).astype(np.float32)
@@ -231,8 +250,12 @@ def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Pic
     for parts in (good, bad):
         colour, cover, index, depth = _render(parts, camera, size * OVERSAMPLING)
         blend = scene * (1 - _shrink(cover)[..., None]) + _shrink(colour)
-        soft = Image.fromarray((np.clip(blend, 0, 1) * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(softness))
-        images.append((np.clip(np.asarray(soft, np.float32) / 255 + noise, 0, 1) * 255 + 0.5).astype(np.uint8))
+        soft = Image.fromarray((np.clip(blend, 0, 1) * 255).astype(np.uint8)).filter(
+            ImageFilter.GaussianBlur(softness)
+        )
+        images.append(
+            (np.clip(np.asarray(soft, np.float32) / 255 + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
+        )
         regions.append((_shrink((index >= 0).astype(np.float32)) > 0.5).astype(np.uint8))
         if parts is good:
             depth_map = _encode_depth(depth, index, count)

@@ -52,7 +52,9 @@ def random_look(rng: np.random.Generator) -> Look:
     return Look(
         tone=_TONES[round(place)][0],
         skin=skin.astype(np.float32),
-        palm=(skin * 0.55 + 0.45 * (0.35 + 0.65 * skin.mean() / 0.7) * _PALM).clip(0, 0.97).astype(np.float32),
+        palm=(skin * 0.55 + 0.45 * (0.35 + 0.65 * skin.mean() / 0.7) * _PALM)
+        .clip(0, 0.97)
+        .astype(np.float32),
         light=(light / np.linalg.norm(light)).astype(np.float32),
         key=(tint * power).astype(np.float32),
         fill=((2 - tint) * rng.uniform(0.28, 0.5)).astype(np.float32),
@@ -67,16 +69,17 @@ def vertex_normals(vertices: Array, faces: NDArray[np.int32]) -> Array:
     corners = vertices[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     out = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(normal[:, c], 3), minlength=len(vertices)) for c in range(3)], axis=1
+        [np.bincount(faces.ravel(), np.repeat(normal[:, c], 3), minlength=len(vertices)) for c in range(3)],
+        axis=1,
     )
     return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 @lru_cache(maxsize=1)
 def _skin_detail() -> tuple[Array, Array, NDArray[np.uint8]]:
-    """Low corner, cell size and (X, Y, Z, 4) detail of the resting hand: palm side, redness, nail, crease; 0..255.
+    """Low corner, cell size and (X, Y, Z, 4) detail 0..255 of the resting hand: palm, redness, nail, crease.
 
-    The detail depends on the resting position alone, so it is computed once on a grid and looked up per pixel.
+    The detail depends on the resting position alone, so it is computed on a grid and looked up per pixel.
     """
     low, high, cell = np.array([-0.24, -0.05, -0.09]), np.array([0.05, 0.05, 0.12]), 0.001
     axes = [np.arange(a, b, cell) for a, b in zip(low, high, strict=True)]
@@ -115,7 +118,9 @@ def skin_albedo(rest: Array, look: Look) -> Array:
     nail_colour = np.array([0.95, 0.80, 0.77], np.float32) * np.float32(0.45 + 0.55 * look.skin.mean())
     colour += 0.45 * nail * (nail_colour - colour)
     colour *= 1 - 0.16 * crease
-    mottle = np.sin(rest[:, 0] * 310 + 2 * np.sin(rest[:, 2] * 270)) * np.sin(rest[:, 2] * 340 + rest[:, 1] * 200)
+    mottle = np.sin(rest[:, 0] * 310 + 2 * np.sin(rest[:, 2] * 270)) * np.sin(
+        rest[:, 2] * 340 + rest[:, 1] * 200
+    )
     return np.asarray(np.clip(colour * (1 + 0.025 * mottle[:, None]), 0.0, 1.0), np.float32)
 
 
@@ -134,7 +139,7 @@ def shade(albedo: Array, normals: Array, look: Look, gloss: float) -> Array:
 
 
 def crevices(depth: Array, radius: float) -> Array:
-    """(H, W) darkening 0..1 where a surface lies behind its surroundings, from metric depth with 0 = nothing."""
+    """(H, W) darkening 0..1 where a surface lies behind its surroundings, from metric depth (0: nothing)."""
     hit = depth > 0
     if not hit.any():
         return np.ones_like(depth)

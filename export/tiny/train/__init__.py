@@ -1,1 +1,1 @@
-"""Training of handrefiner-tiny; every stage resumes from its checkpoint in the work folder (default .train)."""
+"""Training of handrefiner-tiny; stages resume from their checkpoints in the work folder (default .train)."""

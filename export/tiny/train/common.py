@@ -40,8 +40,8 @@ def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tenso
 class Trainer:
     """One stage: AdamW with warm-up and cosine decay, an exponential moving average, checkpoints and a log.
 
-    The run ends after `steps` steps or `minutes` minutes of training, whichever comes first; the learning rate follows
-    the larger of the two shares, so that it always reaches its end.
+    The run ends after `steps` steps or `minutes` minutes of training, whichever comes first; the learning
+    rate follows the larger of the two shares, so that it always reaches its end.
     """
 
     name: str
@@ -99,7 +99,11 @@ class Trainer:
         return min(1.0, max(self.step / self.steps, self.seconds / 60.0 / self.minutes))
 
     def _rate_now(self) -> float:
-        return self.rate * min(1.0, (self.step + 1) / self.warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.share)))
+        return (
+            self.rate
+            * min(1.0, (self.step + 1) / self.warm_up)
+            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.share)))
+        )
 
     def run(self, loss_of: LossFunction, *, save_every: float = 120.0) -> None:
         """Trains to the end of the plan; `loss_of(trainer)` gives the loss of a fresh batch."""
@@ -123,7 +127,8 @@ class Trainer:
             if now - shown > 20.0:
                 mean = sum(recent) / len(recent)
                 self.losses.append((self.step, self.seconds, mean))
-                print(f"{self.name} {self.share:6.1%} step {self.step} {self.seconds / 60:.1f} min loss {mean:.4f}", flush=True)
+                spent = f"step {self.step} {self.seconds / 60:.1f} min"
+                print(f"{self.name} {self.share:6.1%} {spent} loss {mean:.4f}", flush=True)
                 recent, shown = [], now
             if now - saved > save_every:
                 self.save()
@@ -135,7 +140,9 @@ class Trainer:
     def _average(self) -> None:
         decay = min(self.average_decay, (1 + self.step) / (10 + self.step))
         for key, module in self.modules.items():
-            for mean, now in zip(self.averages[key].state_dict().values(), module.state_dict().values(), strict=True):
+            for mean, now in zip(
+                self.averages[key].state_dict().values(), module.state_dict().values(), strict=True
+            ):
                 if mean.dtype.is_floating_point:
                     mean.lerp_(now, 1 - decay)
                 else:
@@ -147,7 +154,9 @@ class Trainer:
             "seed": self.seed,
             "steps": self.step,
             "minutes": round(self.seconds / 60, 2),
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+            "device": torch.cuda.get_device_name()
+            if self.device.type == "cuda"
+            else f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
             "torch": torch.__version__,
             "parameters": sum(p.numel() for p in self.parameters),
             "losses": [[step, round(seconds, 1), round(loss, 5)] for step, seconds, loss in self.losses],

@@ -15,6 +15,7 @@ from export.tiny.models import Detector
 from export.tiny.scenes.background import random_background
 from export.tiny.train.augment import colour_jitter
 from export.tiny.train.common import Trainer, autocast, load_average, seeded
+from export.tiny.train.distractors import add_bars, add_distractors
 
 SIZE = dataset.DETECTOR
 CELL = 8  # pixels
@@ -37,7 +38,11 @@ def targets(boxes: Tensor, left: Tensor) -> Targets:
     count = len(boxes)
     score = torch.zeros(count, CELLS, CELLS)
     positive = torch.zeros(count, CELLS, CELLS, dtype=torch.bool)
-    center, side, lefts = torch.zeros(count, 2, CELLS, CELLS), torch.zeros(count, CELLS, CELLS), torch.zeros(count, CELLS, CELLS)
+    center, side, lefts = (
+        torch.zeros(count, 2, CELLS, CELLS),
+        torch.zeros(count, CELLS, CELLS),
+        torch.zeros(count, CELLS, CELLS),
+    )
     ys, xs = torch.meshgrid(torch.arange(CELLS) + 0.5, torch.arange(CELLS) + 0.5, indexing="ij")
     for n in range(count):
         for box, is_left in zip(boxes[n], left[n], strict=True):
@@ -59,13 +64,14 @@ def targets(boxes: Tensor, left: Tensor) -> Targets:
 
 
 def rescaled(image: Tensor, boxes: Tensor, scale: float, dx: float, dy: float) -> tuple[Tensor, Tensor]:
-    """A picture (3, S, S) zoomed by `scale` and moved by (dx, dy) of its side, edges repeated; boxes go along."""
-    theta = torch.tensor([[1 / scale, 0.0, -2 * dx / scale], [0.0, 1 / scale, -2 * dy / scale]])
+    """A picture (3, S, S) and boxes, zoomed by `scale` and moved by (dx, dy) of its side; edges reflect."""
+    rows = [[1 / scale, 0.0, -2 * dx / scale], [0.0, 1 / scale, -2 * dy / scale]]
+    theta = torch.tensor(rows, dtype=torch.float32)
     # Area averaging first, or shrinking would alias.
     source = image[None] if scale > 0.75 else functional.avg_pool2d(image[None], 2)
     grid = functional.affine_grid(theta[None], [1, 3, SIZE, SIZE], align_corners=False)
     moved = functional.grid_sample(source, grid, padding_mode="reflection", align_corners=False)[0]
-    shift = torch.tensor([dx, dy, dx, dy]) * SIZE
+    shift = torch.tensor([dx, dy, dx, dy], dtype=torch.float32) * SIZE
     return moved, (boxes - SIZE / 2) * scale + SIZE / 2 + shift
 
 
@@ -75,21 +81,33 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 33) -> None:
     boxes, lefts = torch.from_numpy(columns["boxes"]).float(), torch.from_numpy(columns["lefts"])
     torch.manual_seed(seed)
     net = Detector().to(memory_format=torch.channels_last)
-    trainer = Trainer("detector", work, {"detector": net}, rate=2e-3, steps=20000, minutes=minutes, seed=seed, average_decay=0.998)
+    trainer = Trainer(
+        "detector",
+        work,
+        {"detector": net},
+        rate=2e-3,
+        steps=20000,
+        minutes=minutes,
+        seed=seed,
+        average_decay=0.998,
+    )
     generator = seeded(seed + trainer.step)
     rng = np.random.default_rng([seed, trainer.step])
 
     def example() -> tuple[Tensor, Tensor, Tensor]:
-        if rng.random() < 0.08:
+        if rng.random() < 0.12:
             empty = torch.from_numpy(random_background(rng, SIZE, SIZE)).permute(2, 0, 1)
-            return empty, torch.full((dataset.MAX_HANDS, 4), float("nan")), torch.zeros(dataset.MAX_HANDS, dtype=torch.bool)
+            nothing = torch.full((dataset.MAX_HANDS, 4), float("nan"))
+            if rng.random() < 0.8:
+                empty = add_distractors(empty, nothing, rng)
+            return empty, nothing, torch.zeros(dataset.MAX_HANDS, dtype=torch.bool)
         k, twin = int(rng.integers(len(pictures))), int(rng.integers(2))
         image, box, left = pictures[k, twin].permute(2, 0, 1).float() / 255.0, boxes[k], lefts[k]
         if rng.random() < 0.5:
             image, left = image.flip(2), ~left
             box = torch.stack([SIZE - box[:, 2], box[:, 1], SIZE - box[:, 0], box[:, 3]], dim=1)
         if rng.random() < 0.7:
-            # Reflection would show mirrored hands without a box when shrinking, so zoom in, or shrink only a little.
+            # Shrinking shows reflected hands that have no box, so zoom in, or shrink only a little.
             scale = float(np.exp(rng.uniform(np.log(0.8), np.log(1.5))))
             image, box = rescaled(image, box, scale, *rng.uniform(-0.1, 0.1, 2))
         elif rng.random() < 0.6:
@@ -97,8 +115,14 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 33) -> None:
             canvas = torch.from_numpy(random_background(rng, SIZE, SIZE)).permute(2, 0, 1)
             side = int(rng.integers(SIZE // 3, SIZE * 3 // 4))
             x, y = (int(v) for v in rng.integers(0, SIZE - side + 1, 2))
-            canvas[:, y : y + side, x : x + side] = functional.interpolate(image[None], size=(side, side), mode="area")[0]
+            canvas[:, y : y + side, x : x + side] = functional.interpolate(
+                image[None], size=(side, side), mode="area"
+            )[0]
             image, box = canvas, box * (side / SIZE) + torch.tensor([x, y, x, y])
+        if rng.random() < 0.45:
+            image = add_distractors(image, box, rng)
+        if rng.random() < 0.15:
+            image, box = add_bars(image, box, rng)
         return image, box, left
 
     def loss_of(trainer: Trainer) -> Tensor:
@@ -112,7 +136,9 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 33) -> None:
         # Focal loss of CenterNet (Zhou et al. 2019).
         log_p, log_q = functional.logsigmoid(out[:, 0]), functional.logsigmoid(-out[:, 0])
         peak = want.score >= 1.0
-        focal = torch.where(peak, -((1 - probability) ** 2) * log_p, -((1 - want.score) ** 4) * probability**2 * log_q)
+        focal = torch.where(
+            peak, -((1 - probability) ** 2) * log_p, -((1 - want.score) ** 4) * probability**2 * log_q
+        )
         hands = max(int(want.positive.sum()), 1)
         loss = focal.sum() / hands
         at = want.positive

@@ -1,8 +1,9 @@
 """Stage 4: UNet, ControlNet and text encoder together, on the latents of well-formed crops.
 
-The loss is v-prediction error with a zero-terminal-SNR schedule, inside the mask (HandRefiner's equation 4), and a
-little outside. ControlNet residuals are scaled by a random strength during training, zero now and then, so that every
-control strength is in distribution: without control the UNet invents a hand, and with it the hand follows the depth.
+The loss is v-prediction error with a zero-terminal-SNR schedule, inside the mask (HandRefiner's equation 4),
+and a little outside. ControlNet residuals are scaled by a random strength during training, zero now and then,
+so that every control strength is in distribution: without control the UNet invents a hand, and with it the
+hand follows the depth.
 """
 
 from __future__ import annotations
@@ -43,8 +44,19 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return out["input_ids"]
 
 
-def predict(modules: dict[str, nn.Module], sample: Tensor, inpaint: Tensor, time: Tensor, tokens: Tensor, depth: Tensor, strength: Tensor) -> Tensor:
-    """v (N, 4, h, w) for noisy latents, [mask, masked latents] (N, 5, h, w), timesteps (N,), depth (N, 3, H, W) 0..1."""
+def predict(
+    modules: dict[str, nn.Module],
+    sample: Tensor,
+    inpaint: Tensor,
+    time: Tensor,
+    tokens: Tensor,
+    depth: Tensor,
+    strength: Tensor,
+) -> Tensor:
+    """v (N, 4, h, w) for noisy latents of that shape.
+
+    inpaint [mask, masked latents] (N, 5, h, w); time (N,) timesteps; depth (N, 3, H, W) in 0..1.
+    """
     text = modules["text"](tokens).last_hidden_state
     down, mid = modules["controlnet"](sample, time, text, depth, return_dict=False)
     scale = strength.view(-1, 1, 1, 1)
@@ -65,7 +77,9 @@ def load_tokenizer(work: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(work / "tokenizer")
 
 
-def train(work: Path, *, count: int, minutes: float, seed: int = 55, batch: int = 16, rate: float = 8e-4) -> None:
+def train(
+    work: Path, *, count: int, minutes: float, seed: int = 55, batch: int = 16, rate: float = 8e-4
+) -> None:
     data = latent_stage.prepare(work, 0, count, "train")
     captions = [str(c) for c in data["caption"]]
     if (work / "tokenizer").exists():
@@ -75,16 +89,20 @@ def train(work: Path, *, count: int, minutes: float, seed: int = 55, batch: int 
         save_tokenizer(tokenizer, work)
     tokens = tokenize(tokenizer, captions)
     empty = tokenize(tokenizer, [""])[0]
-    columns: dict[str, Any] = {key: torch.from_numpy(data[key]) for key in ("latents", "masked", "mask", "depth")}
+    columns: dict[str, Any] = {
+        key: torch.from_numpy(data[key]) for key in ("latents", "masked", "mask", "depth")
+    }
     scaling = 1.0 / float(columns["latents"][:2000].float().std())
     np.save(work / "scaling.npy", np.array(scaling))
     torch.manual_seed(seed)
     modules = make_modules(tokenizer)
     for key in ("unet", "controlnet"):
         modules[key].to(memory_format=torch.channels_last)
-        # On the CPU the fused attention's backward pass takes a third of a step at these sizes; the plain one, 5 %.
+        # On the CPU the fused attention's backward pass takes a third of a step at these sizes; plain, 5 %.
         modules[key].set_attn_processor(AttnProcessor())
-    trainer = Trainer("diffusion", work, modules, rate=rate, steps=10**6, minutes=minutes, seed=seed, average_decay=0.999)
+    trainer = Trainer(
+        "diffusion", work, modules, rate=rate, steps=10**6, minutes=minutes, seed=seed, average_decay=0.999
+    )
     generator = seeded(seed + trainer.step)
     order = batches(len(tokens), batch, generator)
     alphas = DDIMScheduler.from_config(SCHEDULER).alphas_cumprod.float()

@@ -19,7 +19,7 @@ KEYS = ("latents", "masked", "mask", "depth", "caption")
 
 
 def random_masks(regions: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, 128, 128) bool masks around hand regions (N, 128, 128) of several reaches; one in five is a rectangle."""
+    """Bool masks around hand regions, both (N, 128, 128), of several reaches; one in five is a rectangle."""
     masks = torch.zeros_like(regions, dtype=torch.bool)
     reach = torch.randint(3, 15, (len(regions),), generator=generator)
     for radius in reach.unique().tolist():
@@ -34,14 +34,18 @@ def random_masks(regions: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _swap_sides(caption: str) -> str:
-    return caption.replace("left hand", "right* hand").replace("right hand", "left hand").replace("right* hand", "right hand")
+    return (
+        caption.replace("left hand", "right* hand")
+        .replace("right hand", "left hand")
+        .replace("right* hand", "right hand")
+    )
 
 
 def prepare(work: Path, first: int, count: int, name: str, seed: int = 44) -> dict[str, NDArray[np.generic]]:
     """Loads, or makes and stores, the latents of the crops of a range of seeds.
 
-    latents and masked (N, 4, 32, 32) float16, unscaled; mask (N, 32, 32) bool, true = regenerate; depth (N, 128, 128)
-    uint8; caption (N,). Half of the crops, drawn at random, are mirrored.
+    latents and masked (N, 4, 32, 32) float16, unscaled; mask (N, 32, 32) bool, true = regenerate; depth
+    (N, 128, 128) uint8; caption (N,). Half of the crops, drawn at random, are mirrored.
     """
     path = work / f"latents-{name}.npz"
     if path.exists():
@@ -49,7 +53,9 @@ def prepare(work: Path, first: int, count: int, name: str, seed: int = 44) -> di
             return {key: stored[key] for key in KEYS}
     device = pick_device()
     vae = vae_stage.load(work).to(device).to(memory_format=torch.channels_last)
-    columns = dataset.load(work / "data", first, count, ("image", "region", "malformed_region", "depth", "caption"))
+    columns = dataset.load(
+        work / "data", first, count, ("image", "region", "malformed_region", "depth", "caption")
+    )
     generator = seeded(seed)
     parts: dict[str, list[NDArray[np.generic]]] = {key: [] for key in KEYS}
     for start in range(0, len(columns["image"]), 256):
@@ -58,7 +64,11 @@ def prepare(work: Path, first: int, count: int, name: str, seed: int = 44) -> di
         regions = torch.from_numpy(columns["region"][part] | columns["malformed_region"][part])
         depth = torch.from_numpy(columns["depth"][part])
         flip = torch.rand(len(images), generator=generator) < 0.5
-        images[flip], regions[flip], depth[flip] = images[flip].flip(2), regions[flip].flip(2), depth[flip].flip(2)
+        images[flip], regions[flip], depth[flip] = (
+            images[flip].flip(2),
+            regions[flip].flip(2),
+            depth[flip].flip(2),
+        )
         captions = [str(c) for c in columns["caption"][part]]
         captions = [_swap_sides(c) if f else c for c, f in zip(captions, flip.tolist(), strict=True)]
         masks = random_masks(regions, generator)

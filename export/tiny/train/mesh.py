@@ -14,7 +14,17 @@ from export.tiny.models import MeshRegressor, project
 from export.tiny.train.augment import colour_jitter
 from export.tiny.train.common import Trainer, autocast, batches, load_average, seeded
 
-COLUMNS = ("image", "malformed", "region", "malformed_region", "keypoints", "joints", "rotations", "shape", "left")
+COLUMNS = (
+    "image",
+    "malformed",
+    "region",
+    "malformed_region",
+    "keypoints",
+    "joints",
+    "rotations",
+    "shape",
+    "left",
+)
 
 
 class HandCrops:
@@ -39,24 +49,31 @@ class HandCrops:
 
 
 def train(work: Path, *, count: int, minutes: float, seed: int = 22) -> None:
-    """Pose, shape and camera through rotations, 3-D and projected keypoints; the hand's region by cross entropy."""
+    """Pose, shape, camera through rotations, 3-D and projected keypoints; hand region by cross entropy."""
     crops = HandCrops(work / "data", 0, count)
     torch.manual_seed(seed)
     net = MeshRegressor().to(memory_format=torch.channels_last)
-    trainer = Trainer("mesh", work, {"mesh": net}, rate=2e-3, steps=40000, minutes=minutes, seed=seed, average_decay=0.998)
+    trainer = Trainer(
+        "mesh", work, {"mesh": net}, rate=2e-3, steps=40000, minutes=minutes, seed=seed, average_decay=0.998
+    )
     generator = seeded(seed + trainer.step)
     order = batches(len(crops), 32, generator)
 
     def loss_of(trainer: Trainer) -> Tensor:
         pick = next(order)
         twin = torch.randint(2, (len(pick),), generator=generator)
-        image = colour_jitter(crops.images[pick, twin].permute(0, 3, 1, 2).float() / 255.0, generator).to(trainer.device)
+        image = colour_jitter(crops.images[pick, twin].permute(0, 3, 1, 2).float() / 255.0, generator).to(
+            trainer.device
+        )
         region = crops.regions[pick, twin].float().to(trainer.device)
         with autocast(trainer.device):
             rotations, shape, camera, logits = net.parameters_of(image.to(memory_format=torch.channels_last))
         rotations, shape, camera = rotations.float(), shape.float(), camera.float()
         _, keypoints = net.hand(rotations, shape)
-        wanted = {key: getattr(crops, key)[pick].to(trainer.device) for key in ("rotations", "shape", "keypoints", "joints")}
+        wanted = {
+            key: getattr(crops, key)[pick].to(trainer.device)
+            for key in ("rotations", "shape", "keypoints", "joints")
+        }
         relative = keypoints - keypoints[:, :1]
         loss = 2.0 * (rotations - wanted["rotations"]).abs().mean()
         loss = loss + 20.0 * (relative - wanted["joints"]).abs().mean()

@@ -1,7 +1,7 @@
 """The training plan: which stages exist, how long each takes, and the command that runs them.
 
-    python -m export.tiny.train                 every stage, from nothing to a pack, on the CPU or on CUDA
-    python -m export.tiny.train --stage vae     one stage; goes on from its checkpoint
+python -m export.tiny.train                 every stage, from nothing to a pack, on the CPU or on CUDA
+python -m export.tiny.train --stage vae     one stage; goes on from its checkpoint
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ STAGES: dict[str, tuple[Callable[[Path, int, float], None], float]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stage", choices=["all", *STAGES], default="all")
     parser.add_argument("--work", type=Path, default=Path(".train"), help="folder of data and checkpoints")
     parser.add_argument("--count", type=int, default=10000, help="pictures to train on")

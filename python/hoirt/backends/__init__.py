@@ -1,7 +1,7 @@
 """Backends, which run networks: each is a shared object of its own, loaded when it is first asked for.
 
-`load()` gives a backend; `available()` says which ones this machine can run, and why not the others. Neither imports
-the Python package of a runtime.
+`load()` gives a backend; `available()` says which ones this machine can run, and why not the others. Neither
+imports the Python package of a runtime.
 """
 
 import threading

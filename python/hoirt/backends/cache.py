@@ -1,8 +1,8 @@
 """The cache of compiled networks: a folder of blobs that hoirt may rebuild at any time.
 
-It is `$HOIRT_CACHE`, or else `hoirt` under `$XDG_CACHE_HOME` (`~/.cache`). Setting `HOIRT_CACHE` to an empty text
-turns the cache off. The backends write the files, under temporary names that they rename; the key of each
-file and its checksum are inside, so a stale or damaged one is rebuilt.
+It is `$HOIRT_CACHE`, or else `hoirt` under `$XDG_CACHE_HOME` (`~/.cache`). Setting `HOIRT_CACHE` to an empty
+text turns the cache off. The backends write the files, under temporary names that they rename; the key of
+each file and its checksum are inside, so a stale or damaged one is rebuilt.
 """
 
 import functools
@@ -70,7 +70,7 @@ def clear() -> int:
 
 
 def prune(limit: int = _LIMIT) -> int:
-    """Deletes the oldest blobs until the rest hold at most `limit` bytes; returns the number of files deleted."""
+    """Deletes the oldest blobs until the rest hold at most `limit` bytes; returns the number deleted."""
     excess = []
     total = 0
     for path, size, _ in sorted(_files(folder()), key=lambda entry: -entry[2]):
@@ -113,7 +113,7 @@ def _usable(where: Path) -> bool:
         prune()
     except OSError as error:
         warnings.warn(
-            f"compiled networks are not cached, so opening them stays slow: cannot write to {where} ({error}). "
+            f"compiled networks are not cached, opening them stays slow: cannot write to {where} ({error}). "
             "Set HOIRT_CACHE to a writable folder, or to an empty text to turn the cache off",
             stacklevel=3,
         )

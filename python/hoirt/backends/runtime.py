@@ -34,8 +34,8 @@ class Runtime:
             return self._open()
         except BackendError as error:
             attempts = [str(error)]
-        # The runtime is normally beside hoirt in site-packages. In another folder of sys.path (layered environments,
-        # user installs) it is found here; once in memory, the loader takes it by its name.
+        # The runtime is normally beside hoirt in site-packages. In another folder of sys.path (layered
+        # environments, user installs) it is found here; once in memory, the loader takes it by its name.
         try:
             self._preload()
             return self._open()

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(name: str, value: Any) -> None:
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         print(f"{name}:")
         for key, entry in value.items():
             print(f"  {key:<14}{_text(entry)}")
@@ -42,4 +42,6 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return " ".join(map(str, value))
+    if not value:
+        return "none"
     return str(value)

@@ -36,7 +36,10 @@ def pictures(arguments: Sequence[str]) -> list[Path]:
             found += files
         else:
             found.append(path)
-    return list({path.resolve(): path for path in reversed(found)}.values())[::-1]
+    distinct: dict[Path, Path] = {}
+    for path in found:
+        distinct.setdefault(path.resolve(), path)
+    return list(distinct.values())
 
 
 def targets(inputs: Sequence[Path], out: Path) -> list[Path]:

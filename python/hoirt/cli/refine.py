@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,10 @@ def _check_report(report: Path, others: list[Path]) -> None:
 
 @dataclass
 class _Batch:
-    """Pictures on their way through a pool of threads. The main thread only waits, so it hears Ctrl-C."""
+    """Pictures on their way through a pool of threads.
+
+    The main thread only waits: Ctrl-C is raised there, so it cannot break what a worker writes or prints.
+    """
 
     refiner: Refiner
     options: argparse.Namespace
@@ -99,28 +102,47 @@ class _Batch:
         from tqdm import tqdm  # type: ignore[import-untyped]
 
         with (
-            tqdm(total=1000 * self.count, disable=not sys.stderr.isatty(), bar_format=_BAR) as bar,
+            tqdm(
+                total=1000 * self.count, disable=not sys.stderr.isatty(), bar_format=_BAR, leave=False
+            ) as bar,
             ThreadPoolExecutor(self.options.jobs) as pool,
         ):
-            futures = {
-                pool.submit(self._one, source, target, bar): (source, target) for source, target in work
-            }
+            futures = [pool.submit(self._one, source, target, bar) for source, target in work]
             try:
                 for future in as_completed(futures):
-                    self._tell(future, *futures.pop(future))
+                    future.result()
             except KeyboardInterrupt:
                 self.token.cancel()
                 pool.shutdown(cancel_futures=True)
-                for future, paths in futures.items():
-                    if not future.cancelled():
-                        self._tell(future, *paths)
                 print("hoirt: interrupted; the results written so far are complete", file=sys.stderr)
                 return True
         return False
 
-    def _one(self, source: Path, target: Path, bar: Any) -> PictureResult:
+    def _one(self, source: Path, target: Path, bar: Any) -> None:
+        """Refines one picture, tells about it in one line, and adds it to the sheet."""
+        from hoirt import Result
         from hoirt.imaging import save
 
+        try:
+            result = self._refine(source, bar)
+            save(result.image, target)
+        except Cancelled:
+            return
+        except (HoirtError, OSError) as error:
+            result = Result(None, "error", error=error)
+        with self._lock:
+            if result.error is None:
+                bar.write(f"{source} -> {target}: {result.summary()}", file=sys.stdout)
+                sys.stdout.flush()  # whoever reads a pipe sees each picture at once
+            else:
+                self.failed += 1
+                if self.options.debug:
+                    traceback.print_exception(result.error)
+                bar.write(f"hoirt: {source}: {str(result.error).removeprefix(f'{source} ')}", file=sys.stderr)
+            if self.sheet is not None:
+                self.sheet.add(source.name, source, result)
+
+    def _refine(self, source: Path, bar: Any) -> PictureResult:
         done = 0
 
         def advance(share: int) -> None:
@@ -133,7 +155,7 @@ class _Batch:
             advance(1000 * (info.step + 1) // (info.steps + 1))
 
         try:
-            result = self.refiner(
+            return self.refiner(
                 source,
                 prompt=self.options.prompt,
                 negative_prompt=self.options.negative_prompt,
@@ -145,31 +167,8 @@ class _Batch:
                 on_step=on_step,
                 cancel=self.token,
             )
-            save(result.image, target)
-            return result
         finally:
             advance(1000)
-
-    def _tell(self, future: Future[PictureResult], source: Path, target: Path) -> None:
-        """One line per picture, and its rows of the sheet."""
-        from tqdm import tqdm
-
-        from hoirt import Result
-
-        try:
-            result = future.result()
-        except Cancelled:
-            return
-        except (HoirtError, OSError) as error:
-            self.failed += 1
-            if self.options.debug:
-                traceback.print_exception(error)
-            tqdm.write(f"hoirt: {source}: {str(error).removeprefix(f'{source} ')}", file=sys.stderr)
-            result = Result(None, "error", error=error)
-        else:
-            tqdm.write(f"{source} -> {target}: {result.summary()}", file=sys.stdout)
-        if self.sheet is not None:
-            self.sheet.add(source.name, source, result)
 
 
 _BAR = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"

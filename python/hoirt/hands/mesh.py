@@ -11,7 +11,6 @@ from hoirt.errors import BackendError
 from hoirt.hands.detect import Detection
 from hoirt.hands.hand import Camera, Hand, project
 from hoirt.hands.window import Window, to_network
-from hoirt.imaging import resize
 
 if TYPE_CHECKING:
     from hoirt._core import Network
@@ -32,7 +31,7 @@ class MeshEstimator:
         input_size: int,
         box_scale: float,
     ) -> None:
-        """`faces` (F, 3): of a right hand, outward; `joint_regressor` (21, V); `input_size`: side of a crop."""
+        """`faces` (F, 3): a right hand's, outward; `joint_regressor` (21, V); `input_size`: a crop's side."""
         self._network = network
         self._faces = {"right": faces, "left": np.ascontiguousarray(faces[:, ::-1])}
         self._regressor = joint_regressor
@@ -54,7 +53,7 @@ class MeshEstimator:
         self, picture: NDArray[np.uint8], detections: list[Detection], windows: list[Window]
     ) -> list[NDArray[np.uint8]]:
         size = (self._input_size, self._input_size)
-        crops = [resize(window.cut(picture), size) for window in windows]
+        crops = [window.look(picture, size) for window in windows]
         # The network knows right hands only, so left ones are shown in the mirror.
         return [
             crop[:, ::-1] if found.side == "left" else crop

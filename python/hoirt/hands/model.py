@@ -1,11 +1,11 @@
-"""HandModel: a parametric hand with MANO's interface (48 pose, 10 shape parameters, 16 joints, 21 keypoints)."""
+"""HandModel: a parametric hand with MANO's interface: 48 pose and 10 shape parameters, 16 joints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,9 +34,9 @@ class PosedHand:
 class HandModel:
     """Constants of a hand: a template that is shaped linearly and posed by linear blend skinning.
 
-    template (V, 3) and shape_directions (V, 3, 10) in metres; weights (V, 16); joint_regressor (16, V) in MANO's
-    joint order; keypoint_regressor (21, V): wrist, thumb, index, middle, ring, pinky; faces (F, 3) seen from
-    outside counter-clockwise; parents (16,); flexion_axes and abduction_axes (16, 3) unit vectors.
+    template (V, 3) and shape_directions (V, 3, 10) in metres; weights (V, 16); joint_regressor (16, V) in
+    MANO's joint order; keypoint_regressor (21, V): wrist, thumb, index, middle, ring, pinky; faces (F, 3)
+    seen from outside counter-clockwise; parents (16,); flexion_axes and abduction_axes (16, 3) unit vectors.
     """
 
     template: Floats
@@ -58,7 +58,8 @@ class HandModel:
 
         if side not in ("right", "left"):
             raise InputError(f"side must be 'right' or 'left', not {side!r}")
-        right = HandModel(**load_file(_OWN_HAND))
+        arrays: dict[str, Any] = load_file(_OWN_HAND)
+        right = HandModel(**arrays)
         return right if side == "right" else right.mirrored()
 
     def mirrored(self) -> HandModel:
@@ -81,14 +82,15 @@ class HandModel:
     def shaped(self, shape: ArrayLike) -> Floats:
         """Rest vertices (B, V, 3) in metres for shape parameters (B, 10)."""
         betas = _batched(shape, 10, "shape")
-        return self.template + np.einsum("vck,bk->bvc", self.shape_directions, betas).astype(np.float32)
+        offsets: Floats = np.einsum("vck,bk->bvc", self.shape_directions, betas).astype(np.float32)
+        return self.template + offsets
 
     def __call__(self, pose: ArrayLike, shape: ArrayLike | None = None) -> PosedHand:
         """Poses hands.
 
         Args:
-            pose: (B, 48) or (48,) axis-angle radians of the 16 joints relative to their parents, flat hand at zero.
-            shape: (B, 10) or (10,) shape parameters, about one standard deviation each; None is the mean hand.
+            pose: (B, 48) or (48,) axis-angle radians of the 16 joints relative to their parents; 0 is flat.
+            shape: (B, 10) or (10,) shape parameters in standard deviations, about; None is the mean hand.
 
         Raises:
             InputError: wrong shape or non-finite values.

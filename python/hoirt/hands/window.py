@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hoirt.imaging import resize
 
 Box: TypeAlias = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture
 
@@ -32,23 +35,50 @@ class Window:
         """The window that is the picture of `size` (H, W)."""
         return cls(0, 0, size[1], size[0])
 
-    def cut(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """The pixels under the window, (height, width, ...); outside the picture its edge pixels are
-        repeated.
+    def look(
+        self, picture: NDArray[np.uint8], size: tuple[int, int], *, smooth: bool = True
+    ) -> NDArray[np.uint8]:
+        """The window of a `picture` (H, W) or (H, W, 3) resampled to `size` (h, w).
+
+        Where the window hangs over the border, the samples at the edge are repeated. Only the part on the
+        picture is resampled, so the cost does not grow with the window. `smooth` as in `resize`.
         """
-        height, width = picture.shape[:2]
-        rows, columns = self.clipped((height, width))
-        if (rows.stop - rows.start, columns.stop - columns.start) == (self.height, self.width):
-            return np.asarray(picture[rows, columns])
-        across = np.arange(self.left, self.left + self.width).clip(0, width - 1)
-        down = np.arange(self.top, self.top + self.height).clip(0, height - 1)
-        return np.asarray(picture[down[:, None], across])
+        across = _inner(self.left, self.width, picture.shape[1], size[1])
+        down = _inner(self.top, self.height, picture.shape[0], size[0])
+        box = (across.start, down.start, across.stop, down.stop)
+        inner = resize(picture, (down.count, across.count), box=box, smooth=smooth)
+        margins = [down.margins(size[0]), across.margins(size[1])] + [(0, 0)] * (picture.ndim - 2)
+        return np.pad(inner, margins, mode="edge")
 
     def clipped(self, size: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the part that lies on a picture of `size` (H, W); empty slices if none does."""
         top, left = max(self.top, 0), max(self.left, 0)
         bottom, right = min(self.top + self.height, size[0]), min(self.left + self.width, size[1])
         return slice(top, max(top, bottom)), slice(left, max(left, right))
+
+
+@dataclass(frozen=True)
+class _Inner:
+    """Along one axis: samples first .. first + count, which see pixels start .. stop of the picture."""
+
+    first: int
+    count: int
+    start: float
+    stop: float
+
+    def margins(self, size: int) -> tuple[int, int]:
+        """How many samples lie before and after."""
+        return self.first, size - self.first - self.count
+
+
+def _inner(start: int, length: int, pixels: int, size: int) -> _Inner:
+    """The samples that see nothing but picture; at least the one that sees most of it."""
+    step = length / size  # pixels per sample
+    first = min(max(math.ceil(-start / step), 0), size - 1)
+    last = max(min(math.floor((pixels - start) / step), size), first + 1)
+    low = min(max(start + first * step, 0.0), pixels - 1.0)
+    high = min(max(start + last * step, low + 1.0), float(pixels))
+    return _Inner(first, last - first, low, high)
 
 
 def to_network(pictures: list[NDArray[np.uint8]]) -> NDArray[np.float32]:

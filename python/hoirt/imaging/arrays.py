@@ -37,7 +37,7 @@ def to_uint8(array: NDArray[Any], what: str) -> Pixels:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
-        return np.where(array, np.uint8(255), np.uint8(0))
+        return np.asarray(array.astype(np.uint8) * np.uint8(255))
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         return np.asarray((array.astype(np.uint32) + 128) // 257, np.uint8)
     if array.dtype.kind == "f":
@@ -46,7 +46,7 @@ def to_uint8(array: NDArray[Any], what: str) -> Pixels:
             raise InputError(f"{what} holds NaN or infinity")
         if low < 0.0 or high > 1.0:
             raise InputError(f"{what} holds floats in {low:g}..{high:g}; floats must lie in 0..1")
-        return np.rint(array.astype(np.float32) * 255.0).astype(np.uint8)
+        return np.asarray(np.rint(array.astype(np.float32) * 255.0), np.uint8)
     raise InputError(f"{what} has dtype {array.dtype}; use uint8, uint16, bool, or float in 0..1")
 
 

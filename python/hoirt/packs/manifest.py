@@ -202,6 +202,11 @@ def _tokenizer(node: Json, files: Mapping[str, FileEntry]) -> TokenizerSpec:
     )
 
 
+def check_settings(settings: Mapping[str, Any]) -> Settings:
+    """What a pack with these settings would give; lets a pack's maker fail early. Raises PackError."""
+    return _settings(Json({"settings": dict(settings)}, MANIFEST, "").some(["settings"])["settings"])
+
+
 def _settings(node: Json) -> Settings:
     required = ["crop", "vae", "steps", "guidance", "strength", "negative_prompt", "detector_threshold"]
     required += ["box_scale", "mask", "precision"]

@@ -12,7 +12,6 @@ from hoirt.hands.detect import INPUT_SIZE, Detection, detect
 from hoirt.hands.hand import Hand
 from hoirt.hands.mesh import MeshEstimator
 from hoirt.hands.window import Box, Window, to_network
-from hoirt.imaging import resize
 from hoirt.pipeline.timings import Stopwatch
 
 if TYPE_CHECKING:
@@ -49,14 +48,15 @@ class HandFinder:
     def _told(self, pixels: NDArray[np.uint8], told: Any) -> list[Hand | Detection]:
         size = (pixels.shape[0], pixels.shape[1])
         entries = _entries(told)
-        return [
-            entry if isinstance(entry, Hand) else self._boxed(pixels, _box(entry, size, f"hands[{index}]"))
-            for index, entry in enumerate(entries)
-        ]
+        found: list[Hand | Detection] = []
+        for index, entry in enumerate(entries):
+            box = _box(entry.box if isinstance(entry, Hand) else entry, size, f"hands[{index}]")
+            found.append(entry if isinstance(entry, Hand) else self._boxed(pixels, box))
+        return found
 
     def _boxed(self, pixels: NDArray[np.uint8], box: Box) -> Detection:
         # Left or right is what the detector sees at its best cell in the box with as much again around it.
-        around = resize(Window.around(box, 2.0).cut(pixels), (INPUT_SIZE, INPUT_SIZE))
+        around = Window.around(box, 2.0).look(pixels, (INPUT_SIZE, INPUT_SIZE))
         maps = self._need_detector().run({"image": to_network([around])})
         best = int(np.argmax(np.nan_to_num(maps["score"][0])))
         side = "left" if np.ravel(maps["left"][0])[best] > 0.5 else "right"

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoirt.errors import BackendError, InputError
-from hoirt.imaging import resize
 from hoirt.pipeline.regions import Region
 from hoirt.pipeline.timings import Stopwatch
 
@@ -56,7 +55,7 @@ class Inpainter:
         """
         count = len(regions)
         with watch("encode"):
-            pictures = np.stack([resize(region.window.cut(pixels), region.mask.shape) for region in regions])
+            pictures = np.stack([region.window.look(pixels, region.mask.shape) for region in regions])
             known, masked = self._encode(pictures, np.stack([region.mask for region in regions]))
             mask = _latent_mask(regions, self._factor)
             depth = np.stack([region.depth for region in regions])[:, None].astype(np.float32) / np.float32(

@@ -95,14 +95,12 @@ class RegionPlanner:
         """Depth of all hands at the picture's `size` (H, W), each drawn in its own crop, near over far."""
         canvas = np.zeros(size, np.uint8)
         for hand in sorted(hands, key=lambda hand: hand.apparent_scale):
-            square = self.square(hand)
-            side = min(square.width, _SHOWN_SIDE)
-            drawn = resize(
-                draw_depth([hand], square, (side, side)), (square.height, square.width), smooth=False
-            )
-            rows, columns = square.clipped(size)
-            part = drawn[rows.start - square.top : rows.stop - square.top]
-            part = part[:, columns.start - square.left : columns.stop - square.left]
+            rows, columns = self.square(hand).clipped(size)
+            height, width = rows.stop - rows.start, columns.stop - columns.start
+            scale = min(1.0, _SHOWN_SIDE / max(height, width))
+            drawn = (max(1, round(height * scale)), max(1, round(width * scale)))
+            seen = Window(columns.start, rows.start, width, height)
+            part = resize(draw_depth([hand], seen, drawn), (height, width), smooth=False)
             np.copyto(canvas[rows, columns], part, where=part > 0)
         return canvas
 
@@ -117,37 +115,22 @@ class RegionPlanner:
         *,
         whole: bool,
     ) -> Region:
+        # Fractions of a crop's side become working pixels; a frame may hold crops of several sizes.
+        sides = [self.square(hand).width * working[1] / window.width for hand in hands] or [max(working)]
         if depth is None:
             hint = draw_depth(hands, window, working)
         else:
-            hint = resize(window.cut(depth), working, smooth=False)
-        # Fractions of the crop's side become working pixels; a frame holds crops of several sizes.
-        sides = [self.square(hand).width * working[1] / window.width for hand in hands] or [
-            float(max(working))
-        ]
+            hint = window.look(depth, working, smooth=False)
         if mask is None:
-            hole = self._derived_mask(hands, sides, window, working, hint if depth is not None else None)
+            hole = hint > 0
+            for hand in hands:
+                hole |= visible_hand(hand, self.square(hand), window, working)
+            hole = grow(hole, round(self._pad * max(sides)))
         else:
             hole = (
-                resize(window.cut(mask).astype(np.float32), working) > 0
-            )  # each pixel that a masked one touches
+                window.look(mask.view(np.uint8) * np.uint8(255), working) > 0
+            )  # all that a masked one touches
         return Region(index, window, hint, hole, mask, self._feather * min(sides), whole)
-
-    def _derived_mask(
-        self,
-        hands: list[Hand],
-        sides: list[float],
-        window: Window,
-        working: tuple[int, int],
-        hint: NDArray[np.uint8] | None,
-    ) -> Mask:
-        hole = np.zeros(working, np.bool_) if hint is None else grow(hint > 0, round(self._pad * max(sides)))
-        for hand, side in zip(hands, sides, strict=True):
-            shown = visible_hand(hand, self.square(hand), window, working)
-            if hint is None:
-                shown |= draw_depth([hand], window, working) > 0
-            hole |= grow(shown, round(self._pad * side))
-        return hole
 
 
 def _bounds(mask: Mask) -> Box:

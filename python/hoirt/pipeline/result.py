@@ -52,8 +52,8 @@ class Result:
         """One line: what happened, how many hands, how long; or the error."""
         if self.error is not None:
             return f"failed, {self.error}".replace("\n", " ")
-        hands = f"{len(self.hands)} hand{'' if len(self.hands) == 1 else 's'}"
-        return f"{self.status.replace('_', ' ')}, {hands}, {self.timings.total:.2f} s"
+        hands = f", {len(self.hands)} hand{'' if len(self.hands) == 1 else 's'}" if self.hands else ""
+        return f"{self.status.replace('_', ' ')}{hands}, {self.timings.total:.2f} s"
 
 
 @dataclass(frozen=True, eq=False)

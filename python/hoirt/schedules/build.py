@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from hoirt.errors import InputError
 from hoirt.schedules import cogvideox, ddim, ddpm, dpmpp, euler, flow, lcm
-from hoirt.schedules.options import closest, integer, number, read, sequence
+from hoirt.schedules.options import closest, integer, number, read, sequence, shown
 from hoirt.schedules.plan import Family, Plan, Request
 from hoirt.schedules.table import FloatArray, StepTable
 
@@ -19,6 +19,8 @@ FAMILIES: dict[str, Family] = {
     for module in (cogvideox, ddim, ddpm, dpmpp, euler, flow, lcm)
     for name, family in module.FAMILIES.items()
 }
+
+Values: TypeAlias = Sequence[float] | FloatArray
 
 MAX_STEPS = 10_000
 
@@ -36,8 +38,8 @@ def build(
     dynamic_guidance: bool = False,
     eta: float = 0.0,
     use_clipped_model_output: bool = False,
-    timesteps: Iterable[float] | None = None,
-    sigmas: Iterable[float] | None = None,
+    timesteps: Values | None = None,
+    sigmas: Values | None = None,
     mu: float | None = None,
     start: float | None = None,
     known_region: bool = False,
@@ -62,13 +64,11 @@ def build(
     if not isinstance(config, Mapping):
         raise InputError(f"scheduler config must be a mapping, got {type(config).__name__}")
     name = config.get("_class_name")
-    if not isinstance(name, str) or name not in FAMILIES:
-        what = (
-            "has no _class_name"
-            if name is None
-            else f"has an unknown _class_name {name!r}{closest(name, FAMILIES)}"
-        )
-        raise InputError(f"scheduler config {what}; supported are {', '.join(names())}")
+    if not isinstance(name, str):
+        raise InputError(f"scheduler config needs a string _class_name, one of {', '.join(names())}")
+    if name not in FAMILIES:
+        hint = closest(name, FAMILIES)
+        raise InputError(f"unknown scheduler {shown(name)}{hint}; supported are {', '.join(names())}")
     family = FAMILIES[name]
     options = read(family.options, config, name)
     steps = integer("steps", steps, 1, min(options.num_train_timesteps, MAX_STEPS))
@@ -141,7 +141,7 @@ def _check_taken(name: str, family: Family, request: Request, dynamic_guidance: 
             raise InputError(f"{name} takes no {argument}; it exists for {others}")
 
 
-def _override(label: str, values: Iterable[float] | None, steps: int) -> FloatArray | None:
+def _override(label: str, values: Values | None, steps: int) -> FloatArray | None:
     if values is None:
         return None
     result = np.array(sequence(label, values, 0.0, 1e6))
@@ -152,5 +152,5 @@ def _override(label: str, values: Iterable[float] | None, steps: int) -> FloatAr
 
 def _flag(label: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
-        raise InputError(f"{label} must be True or False, got {value!r}")
+        raise InputError(f"{label} must be True or False, got {shown(value)}")
     return bool(value)

@@ -95,7 +95,7 @@ def _order(o: DPMOptions, i: int, first: int, steps: int) -> int:
     if order == 3:
         raise InputError(
             f"DPMSolverMultistepScheduler: solver_order=3 needs two earlier x0 in row {row} of {steps}, "
-            "a step table keeps one: use solver_order 2 (or at most 3 steps)"
+            "a step table keeps one: use solver_order 2"
         )
     return order
 

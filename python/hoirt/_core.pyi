@@ -1,0 +1,383 @@
+"""
+Native core of hoirt. The public API is the package hoirt; names here may change.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import typing
+
+import numpy
+import numpy.typing
+import typing_extensions
+
+__all__: list[str] = [
+    "Backend",
+    "CancelToken",
+    "DenoiseLoop",
+    "LoopResult",
+    "Network",
+    "Port",
+    "PythonNetwork",
+    "StepInfo",
+    "StepTable",
+    "Tensor",
+    "open_backend",
+    "paste",
+    "philox4x32",
+    "philox_normal",
+    "rasterize",
+    "skin",
+]
+
+class Tensor:
+    """
+    A contiguous, row-major array in CPU memory that any array library can share.
+
+    Made from NumPy, DLPack or buffer objects: zero-copy if C-contiguous, else a copy.
+    float32, float64, float16, int32, int64, uint8 or bool.
+    """
+    def __dlpack__(
+        self,
+        *,
+        stream: typing.Any = None,
+        max_version: tuple[
+            typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex
+        ]
+        | None = None,
+        dl_device: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]
+        | None = None,
+        copy: bool | None = None,
+    ) -> typing_extensions.CapsuleType:
+        """
+        A DLPack capsule, versioned if the consumer asks for version 1.
+        """
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __init__(self, array: numpy.typing.ArrayLike) -> None:
+        """
+        Raises InputError for arrays on other devices and for other dtypes.
+        """
+    def __repr__(self) -> str: ...
+    def numpy(self) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        A NumPy view of the memory, read-only if its source was.
+        """
+    @property
+    def __array_interface__(self) -> dict[str, typing.Any]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+class StepTable:
+    """
+    A sampler as data: one row of coefficients per step, read-only.
+
+        out = u + guidance (c - u)          guidance == 1: only c is computed
+        x0  = A x + B out                   clamped to +-clip if clip > 0
+        x'  = C x + D x0 + E x0_prev + F n
+        x'  = m x' + (1 - m)(G z + H n')    in rows that are `known`
+    and x_init = init_signal * given state + init_noise * n, then the known region at init_known = (G, H).
+    """
+    @staticmethod
+    def from_columns(**kwargs: numpy.typing.ArrayLike | None) -> StepTable:
+        """
+        From columns (S,) by name; left out: guidance and control 1, others 0, known False,
+        init_signal 0, init_noise 1, init_known None. Raises InputError.
+        """
+    @staticmethod
+    def of(table: typing.Any) -> StepTable:
+        """
+        From any object with every column and scalar as an attribute. Raises InputError.
+        """
+    def __len__(self) -> int: ...
+    @property
+    def A(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def B(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def C(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def D(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def E(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def F(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def G(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def H(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def clip(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def control(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def guidance(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def guided(self) -> bool:
+        """
+        Whether some row runs the unconditional half.
+        """
+    @property
+    def init_known(self) -> tuple[float, float] | None: ...
+    @property
+    def init_noise(self) -> float: ...
+    @property
+    def init_signal(self) -> float: ...
+    @property
+    def known(self) -> numpy.typing.NDArray[numpy.bool]: ...
+    @property
+    def noise_streams(self) -> int:
+        """
+        How many draws of the state's shape a run makes: the length of `noise`.
+        """
+    @property
+    def timestep(self) -> numpy.typing.NDArray[numpy.float64]: ...
+
+class CancelToken:
+    """
+    Stops a run at its next step; usable from any thread and for any number of runs.
+    """
+    def __init__(self) -> None: ...
+    def cancel(self) -> None:
+        """
+        Stops every run that was given this token; there is no way back.
+        """
+    @property
+    def cancelled(self) -> bool:
+        """
+        Whether cancel() was called.
+        """
+
+class Port:
+    """
+    The name, shape (-1: any extent) and dtype of a network's input or output.
+    """
+    def __init__(
+        self, name: str, shape: collections.abc.Iterable[typing.SupportsIndex], dtype: str = "float32"
+    ) -> None: ...
+    def __repr__(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+class Network:
+    """
+    A compiled model. Thread-safe; the GIL is released while it runs.
+    """
+    def run(
+        self, inputs: collections.abc.Mapping[str, numpy.typing.ArrayLike]
+    ) -> dict[str, numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]]:
+        """
+        All outputs by name for `inputs`, which names every input. Raises InputError or BackendError.
+        """
+    @property
+    def inputs(self) -> list[Port]: ...
+    @property
+    def outputs(self) -> list[Port]: ...
+
+class PythonNetwork(Network):
+    """
+    A network whose work is done by `fn(dict of arrays) -> dict of arrays`; its arrays are views that are valid
+    during the call only. Exceptions of `fn` reach the caller unchanged.
+    """
+    def __init__(
+        self,
+        inputs: collections.abc.Sequence[Port],
+        outputs: collections.abc.Sequence[Port],
+        fn: collections.abc.Callable[
+            [dict[str, numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]]],
+            collections.abc.Mapping[str, numpy.typing.ArrayLike],
+        ],
+    ) -> None: ...
+
+class Backend:
+    """
+    Opens networks on one runtime.
+    """
+    def open(
+        self,
+        path: str,
+        *,
+        cache_path: str = "",
+        shapes: collections.abc.Mapping[
+            str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+        ] = {},
+        precision: str = "fp32",
+        threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> Network:
+        """
+        The network of the ONNX file `path`; `cache_path` names a compiled blob to read or to write, `shapes` fixes
+        input shapes, `precision` is fp32, bf16, fp16 or int8, `threads` 0 means all cores. Raises BackendError.
+        """
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+class StepInfo:
+    """
+    What on_step is told after a step.
+    """
+    @property
+    def seconds(self) -> float:
+        """
+        Time of this step.
+        """
+    @property
+    def step(self) -> int:
+        """
+        The row just done, from 0.
+        """
+    @property
+    def steps(self) -> int: ...
+    @property
+    def timestep(self) -> float: ...
+    @property
+    def x0(self) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        A copy of the clean state predicted in this step, readable in on_step.
+        """
+
+class LoopResult:
+    """
+    What a run gives back.
+    """
+    @property
+    def latents(self) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        The final state, float32, of the shape asked for.
+        """
+    @property
+    def network_seconds(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Time of each step inside the network (S,).
+        """
+    @property
+    def step_seconds(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Time of each step without its callback (S,).
+        """
+
+class DenoiseLoop:
+    """
+    Denoises a state row by row of a step table. Thread-safe; buffers are kept between runs.
+
+    `state`, `timestep`, `control` (or None) and `output` name the network's ports; its other
+    inputs are conditions. Guided rows run one batch of 2 N, the unconditional half first.
+    """
+    def __init__(
+        self,
+        network: Network,
+        *,
+        state: str = "sample",
+        timestep: str = "timestep",
+        control: str | None = "control_scale",
+        output: str = "prediction",
+    ) -> None: ...
+    def run(
+        self,
+        table: typing.Any,
+        *,
+        shape: collections.abc.Iterable[typing.SupportsIndex],
+        seeds: collections.abc.Iterable[typing.SupportsIndex],
+        condition: collections.abc.Mapping[str, numpy.typing.ArrayLike] = {},
+        uncondition: collections.abc.Mapping[str, numpy.typing.ArrayLike] = {},
+        control: numpy.typing.ArrayLike = 1.0,
+        initial: numpy.typing.ArrayLike | None = None,
+        known: numpy.typing.ArrayLike | None = None,
+        mask: numpy.typing.ArrayLike | None = None,
+        noise: numpy.typing.ArrayLike | None = None,
+        on_step: collections.abc.Callable[[StepInfo], typing.Any] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> LoopResult:
+        """
+        Runs `table` (a StepTable or any object with its columns) on a state of `shape` (N, C, ...).
+
+        seeds: N integers, 64 bits each; an item's noise depends on its own seed only.
+        condition: inputs of the network, N or 1 items each; uncondition: those that differ without the condition.
+        control: control strength, one or N. initial: given state, needed if the table's init_signal is not 0.
+        known, mask: known state, and where to regenerate it (1) or keep it (0); the mask broadcasts.
+        noise: float32 (K, ...) instead of Philox: initial, initial known, then per row n and n' where used.
+        on_step(StepInfo): returning False raises Cancelled. cancel: a CancelToken.
+
+        All arrays are float32 on the CPU. Raises InputError, BackendError, Cancelled, KeyboardInterrupt.
+        """
+
+def open_backend(path: str) -> Backend:
+    """
+    The backend in the shared object `path`. Raises BackendError with the loader's reason.
+    """
+
+def paste(
+    picture: numpy.typing.ArrayLike,
+    patch: numpy.typing.ArrayLike,
+    alpha: numpy.typing.ArrayLike,
+    top: typing.SupportsInt | typing.SupportsIndex,
+    left: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    A copy of `picture` (H, W, 3) uint8 with `patch` (h, w, 3) float32, 0..255, blended in by `alpha` (h, w)
+    float32, 0..1: round(alpha * patch + (1 - alpha) * picture), ties to even, clamped to 0..255. The patch's
+    corner lies at row `top`, column `left`; what hangs over the border is cut. Pixels with alpha 0 keep
+    their bits. Raises InputError for wrong shapes, dtypes, NaN or alpha outside 0..1.
+    """
+
+def philox4x32(
+    counter: collections.abc.Iterable[typing.SupportsIndex],
+    key: collections.abc.Iterable[typing.SupportsIndex],
+) -> tuple[int, int, int, int]:
+    """
+    The four 32-bit words of Philox 4x32-10 for a counter of four words and a key of two.
+    """
+
+def philox_normal(
+    seed: typing.SupportsIndex,
+    stream: typing.SupportsIndex,
+    shape: collections.abc.Iterable[typing.SupportsIndex],
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    float32 standard normals of `shape`: Philox 4x32-10 keyed by `seed` (64 bits) with the 32-bit number
+    `stream` in its counter, then Box-Muller in float64. Element i is the same for every shape and device.
+    """
+
+def rasterize(
+    vertices: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    faces: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    *,
+    intrinsics: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(4)"
+    ],
+    size: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"
+    ],
+    near: typing.SupportsFloat | typing.SupportsIndex = 0.001,
+    cull_back_faces: bool = False,
+) -> tuple[
+    numpy.typing.NDArray[numpy.float32],
+    numpy.typing.NDArray[numpy.int32],
+    numpy.typing.NDArray[numpy.float32],
+]:
+    """
+    Depth (H, W) float32 metres with 0 where empty, face index (H, W) int32 with -1 where empty, and
+    barycentrics (H, W, 3) float32 of `vertices` (V, 3) metres in camera space (OpenCV axes) seen by a
+    pinhole camera with `intrinsics` (fx, fy, cx, cy) in pixels and `size` (H, W).
+    """
+
+def skin(
+    rest: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    joints: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    rotations: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    weights: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    parents: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+    """
+    Linear blend skinning: posed vertices (B, V, 3) and joints (B, J, 3), float32 metres, from shaped
+    vertices `rest` (B, V, 3), shaped `joints` (B, J, 3), `rotations` (B, J, 3, 3) relative to the parent,
+    `weights` (V, J) and `parents` (J,), -1 for the root.
+    """
+
+__version__: str = "0.1.0"

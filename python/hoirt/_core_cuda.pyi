@@ -1,0 +1,195 @@
+"""
+The kernels of hoirt._core on a CUDA device: raw device addresses and stream handles as integers (torch:
+tensor.data_ptr(), stream.cuda_stream). Launches are asynchronous; results equal the CPU's up to the last bit
+of the noise's logarithm and cosine. The module needs no CUDA runtime to import: a missing driver is a
+BackendError at the first call.
+"""
+
+from __future__ import annotations
+
+import typing
+
+__all__: list[str] = ["GuidedStep", "cuda_version", "device_count", "paste", "philox_normal"]
+
+class GuidedStep:
+    """
+    One row of a step table on device memory; see hoirt._core.StepTable for the letters.
+    Addresses are integers, 0 is null; all memory is float32 (items, item_size).
+    """
+    def __init__(
+        self,
+        *,
+        items: typing.SupportsInt | typing.SupportsIndex,
+        item_size: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def launch(self, *, stream: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
+        """
+        Enqueues the step on a cudaStream_t (0: the default stream). Raises InputError or BackendError.
+        """
+    @property
+    def A(self) -> float: ...
+    @A.setter
+    def A(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def B(self) -> float: ...
+    @B.setter
+    def B(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def C(self) -> float: ...
+    @C.setter
+    def C(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def D(self) -> float: ...
+    @D.setter
+    def D(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def E(self) -> float: ...
+    @E.setter
+    def E(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def F(self) -> float: ...
+    @F.setter
+    def F(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def G(self) -> float: ...
+    @G.setter
+    def G(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def H(self) -> float: ...
+    @H.setter
+    def H(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def clean(self) -> int:
+        """
+        x0, or 0
+        """
+    @clean.setter
+    def clean(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def clip(self) -> float: ...
+    @clip.setter
+    def clip(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def conditional(self) -> int:
+        """
+        c; 0: out = 0
+        """
+    @conditional.setter
+    def conditional(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def copy(self) -> int:
+        """
+        a second copy of x', or 0
+        """
+    @copy.setter
+    def copy(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def guidance(self) -> float: ...
+    @guidance.setter
+    def guidance(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def known(self) -> int:
+        """
+        z
+        """
+    @known.setter
+    def known(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def known_noise(self) -> int:
+        """
+        n', or 0 for Philox
+        """
+    @known_noise.setter
+    def known_noise(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def mask(self) -> int:
+        """
+        m, full shape; 0: no known region
+        """
+    @mask.setter
+    def mask(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def next(self) -> int:
+        """
+        x'; may be state
+        """
+    @next.setter
+    def next(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def noise(self) -> int:
+        """
+        n, or 0 for Philox
+        """
+    @noise.setter
+    def noise(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def previous_clean(self) -> int:
+        """
+        x0 of the row before; 0 where E is 0
+        """
+    @previous_clean.setter
+    def previous_clean(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def row(self) -> int:
+        """
+        The row whose Philox streams are drawn; -1 for the initial state.
+        """
+    @row.setter
+    def row(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def seeds(self) -> int:
+        """
+        uint64 (items,), the Philox seed of each item
+        """
+    @seeds.setter
+    def seeds(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def state(self) -> int:
+        """
+        x
+        """
+    @state.setter
+    def state(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def unconditional(self) -> int:
+        """
+        u; 0: out = c
+        """
+    @unconditional.setter
+    def unconditional(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+
+def device_count() -> int:
+    """
+    How many devices the driver shows. Raises BackendError.
+    """
+
+def paste(
+    picture: typing.SupportsInt | typing.SupportsIndex,
+    patch: typing.SupportsInt | typing.SupportsIndex,
+    alpha: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    patch_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    top: typing.SupportsInt | typing.SupportsIndex,
+    left: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.paste in place on the picture at an address; `size` and `patch_size` are (height, width).
+    Values of patch and alpha are not checked.
+    """
+
+def philox_normal(
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    size: typing.SupportsInt | typing.SupportsIndex,
+    seed: typing.SupportsIndex,
+    stream_number: typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    Writes `size` float32 normals of hoirt._core.philox_normal to the address `out`.
+    """
+
+__version__: str = "0.1.0"
+cuda_version: str = "13.0"
