@@ -5,7 +5,8 @@ VENV ?= .venv
 BUILD ?= build
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --quiet
+# Twice quiet: errors, but no warnings about the user's own package indexes.
+PIP := $(PY) -m pip --disable-pip-version-check --quiet --quiet
 # The programs of the environment (cmake, ninja, ...) come before those of the system.
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 export PYTHONNOUSERSITE := 1

@@ -13,7 +13,7 @@ mkdir "$work/elsewhere"
 "${PYTHON:-python3}" -m venv "$work/venv"
 title 'pip install . into an empty environment'
 # A build folder of its own: an isolated build has its tools in other places than the one of `make test`.
-"$work/venv/bin/python" -m pip --disable-pip-version-check --quiet install \
+"$work/venv/bin/python" -m pip --disable-pip-version-check --quiet --quiet install \
   --config-settings=build-dir="$work/native" "$root"
 
 title 'Using the installed package from another folder'
