@@ -120,15 +120,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "quality.json")
     parser.add_argument("--images", type=Path, default=IMAGES, help="folder of the drawings")
     args = parser.parse_args(argv)
+    if min(args.count, args.curve_count) < 2:
+        parser.error("a distance of two sets and the spread of a mean need at least 2 pictures")
     if args.threads:
         torch.set_num_threads(args.threads)
     refiner = hoirt.Refiner(args.pack, threads=args.threads)
     report = measure(refiner, network.load(), args.count, min(args.curve_count, args.count))
     content = document("quality", report.figures, args.threads, pack=refiner.pack, **details(report))
     write_json(args.out, content)
+    print(table(report.figures))
     contact_sheet(report.examples, report.repairs, args.images / "repairs.png")
     phase_transition(report.curve, report.examples, report.judge_error, args.images / "phase_transition.png")
-    print(table(report.figures))
     return 0 if all(figure.holds for figure in report.figures) else 1
 
 

@@ -332,3 +332,12 @@ def test_doctor() -> None:
     assert report["hoirt"] == hoirt.__version__ and report["core"] == hoirt.__version__
     assert "openvino" in report["backends"] and report["cuda"].startswith(("unavailable: ", "kernels built"))
     assert report["healthy"] == all(text.startswith("ok") for text in report["packs"].values() or ["no pack"])
+
+
+def test_equal_prompts_need_no_guidance(refiner: hoirt.Refiner) -> None:
+    """What the prompts share cancels out of u + w (c - u), so any scale is scale 1."""
+    picture = scene()
+    options = {"prompt": "a fist", "negative_prompt": "a fist", "steps": 2}
+    wanted = refiner(picture, guidance=1.0, **options).image
+    np.testing.assert_array_equal(refiner(picture, guidance=7.0, **options).image, wanted)
+    assert not np.array_equal(refiner(picture, guidance=7.0, prompt="a fist", steps=2).image, wanted)

@@ -194,6 +194,9 @@ class Refiner:
             seed=check_seed(item.seed),
             noise=_check_noise(item.noise),
         )
+        if checked.prompt == checked.negative_prompt:
+            # Both passes would predict the same, so guidance changes nothing; one pass is half the work.
+            settings = replace(settings, guidance=1.0)
         try:
             return refine_picture(
                 self._models, checked, settings, step_table(self._models.scheduler, settings)
