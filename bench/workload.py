@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import hoirt
 import numpy as np
 from hoirt import _core, backends, schedules
-from hoirt.hands.window import Window
 from hoirt.packs import Pack, open_pack
 from numpy.typing import NDArray
 from PIL import Image
@@ -57,14 +56,9 @@ def make_job(refiner: hoirt.Refiner, pack: Pack) -> Job:
     one = example(SEED)
     picture, box = one.picture.malformed, one.picture.hands[0].box
     result = refiner(picture, hands=[box], steps=1)
-    window = Window.around(tuple(box.tolist()), pack.settings.box_scale)
-    size = (pack.settings.crop, pack.settings.crop)
-
-    def cut(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.asarray(Image.fromarray(np.ascontiguousarray(window.cut(values))).resize(size))
-
     assert result.mask is not None and result.depth is not None
-    return Job(picture, box, cut(picture), cut(result.mask * np.uint8(255)), cut(result.depth))
+    views = (picture, result.mask * np.uint8(255), result.depth)
+    return Job(picture, box, *(one.crop.of(image, pack.settings.crop) for image in views))
 
 
 def refine(refiner: hoirt.Refiner, job: Job) -> hoirt.Result:
