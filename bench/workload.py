@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionControlNetInpaintPipeline
+    from bench.peer import Pipeline
 
 SEED = 2_000_000
 STRENGTH = 0.55
@@ -66,9 +66,7 @@ def refine(refiner: hoirt.Refiner, job: Job) -> hoirt.Result:
     return refiner(job.picture, hands=[job.box], prompt=PROMPT, strength=STRENGTH)
 
 
-def run_pipeline(
-    pipeline: StableDiffusionControlNetInpaintPipeline, job: Job, pack: Pack
-) -> NDArray[np.float32]:
+def run_pipeline(pipeline: Pipeline, job: Job, pack: Pack) -> NDArray[np.float32]:
     """The same hand through the pipeline: text, VAE encoder, guided steps, VAE decoder. -> (n, n, 3)"""
     import torch
 
@@ -155,7 +153,7 @@ class Steps:
             mask=batch["inpaint"][1:, :1],
         )
 
-    def torch_step(self, pipeline: StableDiffusionControlNetInpaintPipeline) -> Callable[[], Any]:
+    def torch_step(self, pipeline: Pipeline) -> Callable[[], Any]:
         """The pipeline's step: networks, guidance, scheduler."""
         import torch
 
@@ -176,7 +174,7 @@ class Steps:
 
         return step
 
-    def disagreement(self, pipeline: StableDiffusionControlNetInpaintPipeline) -> float:
+    def disagreement(self, pipeline: Pipeline) -> float:
         """Largest difference between hoirt's prediction and the peer's, as a share of the largest value."""
         import torch
 
