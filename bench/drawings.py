@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -57,7 +58,8 @@ def phase_transition(
     shown = [point for point in curve if point.strength in (0.0, 0.2, 0.4, DEFAULT_STRENGTH, 0.8, 1.0)]
     strips = min(STRIPS, len(examples))
     drawing = Drawing(figsize=(7.0, 3.2 + 1.2 * strips), layout="constrained")
-    above, below = drawing.subfigures(2, 1, height_ratios=(3.2, 1.2 * strips))
+    parts: Any = drawing.subfigures(2, 1, height_ratios=(3.2, 1.2 * strips))
+    above, below = parts
     axes = above.subplots()
     strengths: NDArray[np.float64] = np.array([point.strength for point in curve])
     axes.errorbar(

@@ -39,9 +39,13 @@ class KernelCase:
 
     def hoirt(self) -> NDArray[np.float64]:
         """Seconds (STEPS - 1,) outside the network of each step but the last, which blends nothing."""
-        known = {"known": self.known_state, "mask": self.mask} if self.known else {}
         result = self.loop.run(
-            self.table, shape=SHAPE, seeds=np.arange(SHAPE[0], dtype=np.uint64), condition={}, **known
+            self.table,
+            shape=SHAPE,
+            seeds=np.arange(SHAPE[0], dtype=np.uint64),
+            condition={},
+            known=self.known_state if self.known else None,
+            mask=self.mask if self.known else None,
         )
         return np.asarray(result.step_seconds - result.network_seconds)[:-1]
 

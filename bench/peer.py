@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import diffusers
 import torch
 from diffusers import StableDiffusionControlNetInpaintPipeline
 from hoirt.packs import Pack
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from bench.onnx_weights import OnnxWeights, fill
 
+Pipeline: TypeAlias = Any  # a StableDiffusionControlNetInpaintPipeline; diffusers is not typed
 HINT = "controlnet_cond_embedding"
 
 
-def _tiny(tokenizer: CLIPTokenizer) -> dict[str, nn.Module]:
+def _tiny(tokenizer: CLIPTokenizer) -> dict[str, Any]:
     from export.tiny import models
 
     unet = models.make_unet()
@@ -31,7 +32,7 @@ def _tiny(tokenizer: CLIPTokenizer) -> dict[str, nn.Module]:
     }
 
 
-def _random(tokenizer: CLIPTokenizer) -> dict[str, nn.Module]:
+def _random(tokenizer: CLIPTokenizer) -> dict[str, Any]:
     from export.tiny.random_pack import make_modules
 
     modules = make_modules(seed=12345)  # not the pack's own weights: what is not filled shall differ
@@ -68,10 +69,10 @@ def make_modules(pack: Pack) -> dict[str, Any]:
     return {**modules, "tokenizer": tokenizer}
 
 
-def make_pipeline(pack: Pack) -> StableDiffusionControlNetInpaintPipeline:
+def make_pipeline(pack: Pack) -> Pipeline:
     """The pipeline with the pack's own scheduler, without safety checker and progress bar."""
     config = dict(pack.manifest.scheduler)
-    pipeline = StableDiffusionControlNetInpaintPipeline(
+    pipeline: Pipeline = StableDiffusionControlNetInpaintPipeline(
         **make_modules(pack),
         scheduler=getattr(diffusers, config["_class_name"]).from_config(config),
         safety_checker=None,
@@ -82,9 +83,7 @@ def make_pipeline(pack: Pack) -> StableDiffusionControlNetInpaintPipeline:
     return pipeline
 
 
-def predict(
-    pipeline: StableDiffusionControlNetInpaintPipeline, inputs: Mapping[str, Tensor], depth: Tensor
-) -> Tensor:
+def predict(pipeline: Pipeline, inputs: Mapping[str, Tensor], depth: Tensor) -> Tensor:
     """The networks of one step of the pipeline: ControlNet, its picture's embedding included, then UNet.
 
     inputs: those of the pack's step network but for the hint; depth (N, 3, H, W) in 0..1. -> (N, 4, h, w)
@@ -111,8 +110,9 @@ def predict(
 
 def _tokenizer(pack: Pack) -> CLIPTokenizer:
     model = json.loads(pack.tokenizer_file().read_text(encoding="utf-8"))["model"]
+    merges: Any = [tuple(pair) for pair in model["merges"]]
     return CLIPTokenizer(
         vocab=model["vocab"],
-        merges=[tuple(pair) for pair in model["merges"]],
+        merges=merges,
         model_max_length=pack.manifest.tokenizer.max_length,
     )

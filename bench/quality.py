@@ -79,7 +79,7 @@ def measure(refine: Refine, judge: Judge, count: int, curve_count: int) -> Repor
         Figure("largest rise of the joint curve / its fall", largest_rise(means), "", 0.15),
         Figure(
             "conditioning mesh's error to the true joints",
-            mean([joint_errors(*pair) for pair in found]),
+            mean([float(joint_errors(*pair)) for pair in found]),
             "px",
         ),
         Figure("malformed hands found", len(found) / count, "%"),

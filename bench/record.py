@@ -54,7 +54,7 @@ class Figure:
 def _text(value: float, unit: str) -> str:
     if unit == "%":
         return f"{100 * value:.1f} %"
-    digits = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    digits = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{digits} {unit}".rstrip()
 
 

@@ -64,7 +64,9 @@ def pipelines(pack: str, threads: int, rounds: int) -> Measured:
 
 def start(pack: str, threads: int, rounds: int) -> Measured:
     """Import, opening from a warm cache, building a schedule."""
-    from bench.workload import Steps, open_pack
+    from hoirt.packs import open_pack
+
+    from bench.workload import Steps
 
     imported = in_fresh_processes("", "import hoirt", rounds)
     # The first round, which is not counted, fills the cache.

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import hoirt
 import numpy as np
 from hoirt import _core, backends, schedules
-from hoirt.hands.window import Window
 from hoirt.packs import Pack, open_pack
 from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionControlNetInpaintPipeline
+    from bench.peer import Pipeline
 
 SEED = 2_000_000
 STRENGTH = 0.55
@@ -57,14 +56,9 @@ def make_job(refiner: hoirt.Refiner, pack: Pack) -> Job:
     one = example(SEED)
     picture, box = one.picture.malformed, one.picture.hands[0].box
     result = refiner(picture, hands=[box], steps=1)
-    window = Window.around(tuple(box.tolist()), pack.settings.box_scale)
-    size = (pack.settings.crop, pack.settings.crop)
-
-    def cut(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.asarray(Image.fromarray(np.ascontiguousarray(window.cut(values))).resize(size))
-
     assert result.mask is not None and result.depth is not None
-    return Job(picture, box, cut(picture), cut(result.mask * np.uint8(255)), cut(result.depth))
+    views = (picture, result.mask * np.uint8(255), result.depth)
+    return Job(picture, box, *(one.crop.of(image, pack.settings.crop) for image in views))
 
 
 def refine(refiner: hoirt.Refiner, job: Job) -> hoirt.Result:
@@ -72,9 +66,7 @@ def refine(refiner: hoirt.Refiner, job: Job) -> hoirt.Result:
     return refiner(job.picture, hands=[job.box], prompt=PROMPT, strength=STRENGTH)
 
 
-def run_pipeline(
-    pipeline: StableDiffusionControlNetInpaintPipeline, job: Job, pack: Pack
-) -> NDArray[np.float32]:
+def run_pipeline(pipeline: Pipeline, job: Job, pack: Pack) -> NDArray[np.float32]:
     """The same hand through the pipeline: text, VAE encoder, guided steps, VAE decoder. -> (n, n, 3)"""
     import torch
 
@@ -161,7 +153,7 @@ class Steps:
             mask=batch["inpaint"][1:, :1],
         )
 
-    def torch_step(self, pipeline: StableDiffusionControlNetInpaintPipeline) -> Callable[[], Any]:
+    def torch_step(self, pipeline: Pipeline) -> Callable[[], Any]:
         """The pipeline's step: networks, guidance, scheduler."""
         import torch
 
@@ -182,7 +174,7 @@ class Steps:
 
         return step
 
-    def disagreement(self, pipeline: StableDiffusionControlNetInpaintPipeline) -> float:
+    def disagreement(self, pipeline: Pipeline) -> float:
         """Largest difference between hoirt's prediction and the peer's, as a share of the largest value."""
         import torch
 

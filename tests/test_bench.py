@@ -23,6 +23,7 @@ from bench.judges.network import Judge, frechet_distance
 from bench.kernels import GUIDANCE, SHAPE, KernelCase
 from bench.measures import flagged, joint_errors, judged, largest_rise, mean
 from bench.record import Figure, document, figures_of, table, write_json
+from bench.workload import open_workload, refine, run_pipeline
 from export.tiny.dataset import CROP
 
 
@@ -242,6 +243,25 @@ def test_peer_has_the_weights_of_the_pack(random_pack: Path) -> None:
     text = "an open hand"
     assert rebuilt["tokenizer"](text)["input_ids"] == original["tokenizer"](text)["input_ids"]
     assert rebuilt["vae"].config.scaling_factor == original["vae"].config.scaling_factor
+
+
+def test_both_sides_are_given_the_same_work(random_pack: Path, cache_folder: Path) -> None:
+    from bench.peer import make_pipeline
+
+    pack, refiner, job, steps = open_workload(str(random_pack), threads=1)
+    side = pack.settings.crop
+    assert job.crop.shape == (side, side, 3)
+    # The mask holds the hand, and both lie in the crop.
+    assert 0.1 < (job.mask > 127).mean() < 0.9
+    assert (job.mask[job.depth > 0] > 127).mean() > 0.98
+    result = refine(refiner, job)
+    assert result.status == "refined"
+    assert len(result.hands) == 1
+    pipeline = make_pipeline(pack)
+    assert run_pipeline(pipeline, job, pack).shape == job.crop.shape
+    assert steps.disagreement(pipeline) < 1e-4
+    assert len(steps.loop().step_seconds) == pack.settings.steps
+    assert steps.torch_step(pipeline)().shape == (1, 4, side // 4, side // 4)
 
 
 def test_guided_step_is_the_same_work_on_all_three_sides() -> None:
