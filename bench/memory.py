@@ -1,6 +1,6 @@
 """Peak memory of one side, in a process of its own.
 
-    python -m bench.memory hoirt|diffusers JOB PACK THREADS
+    python -m bench.memory hoirt|diffusers JOB PACK THREADS PRECISION
 
 The peak is VmHWM, that of this program's own address space: a child's ru_maxrss starts from its parent's.
 """
@@ -15,9 +15,9 @@ from typing import Literal
 Side = Literal["hoirt", "diffusers"]
 
 
-def peak(side: Side, job: Path, pack: str, threads: int) -> float:
+def peak(side: Side, job: Path, pack: str, threads: int, precision: str) -> float:
     """MiB that a fresh process needs at most to open the pack and refine the job's hand twice."""
-    command = [sys.executable, "-m", "bench.memory", side, str(job), pack, str(threads)]
+    command = [sys.executable, "-m", "bench.memory", side, str(job), pack, str(threads), precision]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     return float(done.stdout.split()[-1])
 
@@ -28,18 +28,18 @@ def _peak_of_this_process() -> float:
     return int(line.split()[1]) / 1024
 
 
-def _hoirt(job: Path, pack: str, threads: int) -> None:
+def _hoirt(job: Path, pack: str, threads: int, precision: str) -> None:
     import hoirt
 
     from bench.workload import Job, refine
 
-    refiner = hoirt.Refiner(pack, threads=threads, precision="fp32")
+    refiner = hoirt.Refiner(pack, threads=threads, precision=precision)
     loaded = Job.load(job)
     for _ in range(2):
         refine(refiner, loaded)
 
 
-def _diffusers(job: Path, pack: str, threads: int) -> None:
+def _diffusers(job: Path, pack: str, threads: int, _precision: str) -> None:
     import torch
     from hoirt.packs import open_pack
 
@@ -55,6 +55,6 @@ def _diffusers(job: Path, pack: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    side, job, pack, threads = sys.argv[1:]
-    {"hoirt": _hoirt, "diffusers": _diffusers}[side](Path(job), pack, int(threads))
+    side, job, pack, threads, precision = sys.argv[1:]
+    {"hoirt": _hoirt, "diffusers": _diffusers}[side](Path(job), pack, int(threads), precision)
     print(_peak_of_this_process())

@@ -93,13 +93,16 @@ class Steps:
 
     pack: Pack
     threads: int
+    precision: str = "fp32"
 
     @cached_property
     def networks(self) -> dict[str, _core.Network]:
-        """The pack's `step` and `hint`, in float32."""
+        """The pack's `step` and `hint`."""
         runtime = backends.load()
         return {
-            role: runtime.open(str(self.pack.network_file(role)), precision="fp32", threads=self.threads)
+            role: runtime.open(
+                str(self.pack.network_file(role)), precision=self.precision, threads=self.threads
+            )
             for role in ("step", "hint")
         }
 
@@ -187,8 +190,8 @@ class Steps:
         return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def open_workload(pack: str, threads: int) -> tuple[Pack, hoirt.Refiner, Job, Steps]:
-    """The pack, a Refiner of it in float32, the job and the steps."""
+def open_workload(pack: str, threads: int, precision: str = "fp32") -> tuple[Pack, hoirt.Refiner, Job, Steps]:
+    """The pack, a Refiner of it, the job and the steps."""
     opened = open_pack(pack)
-    refiner = hoirt.Refiner(pack, threads=threads, precision="fp32")
-    return opened, refiner, make_job(refiner, opened), Steps(opened, threads)
+    refiner = hoirt.Refiner(pack, threads=threads, precision=precision)
+    return opened, refiner, make_job(refiner, opened), Steps(opened, threads, precision)
