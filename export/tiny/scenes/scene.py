@@ -44,7 +44,6 @@ class Picture:
     region: Bytes  # (H, W) 0 or 1: hand without forearm, well-formed
     malformed_region: Bytes  # (H, W) 0 or 1
     hands: tuple[HandTruth, ...]
-    background: str = "plain"
 
 
 def _forearm(pose: Pose, rng: np.random.Generator, look: Look) -> list[tuple[Surface, bool]]:
@@ -146,12 +145,12 @@ def _visible_defects(
     pose: Pose, rng: np.random.Generator, place: Callable[[Surface], Surface], camera: Camera, size: int
 ) -> tuple[Surface, tuple[str, ...]]:
     """A noticeably malformed hand: its silhouette or its depth differs from the well-formed one's."""
-    half = tuple(value / 4 for value in camera)  # a quarter of the picture's resolution is enough to tell
+    coarse = tuple(value / 4 for value in camera)  # a quarter of the picture's resolution is enough to tell
 
     def depth_of(surface: Surface) -> Floats:
         placed = place(surface)
         depth, _, _ = _core.rasterize(
-            placed.vertices, placed.faces, intrinsics=half, size=(size // 4, size // 4)
+            placed.vertices, placed.faces, intrinsics=coarse, size=(size // 4, size // 4)
         )
         return np.asarray(depth, np.float32)
 

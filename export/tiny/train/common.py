@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -164,7 +165,7 @@ class Trainer:
         (self.work / f"{self.name}.json").write_text(json.dumps(report))
 
 
-class LossFunction:
+class LossFunction(Protocol):
     """Anything that can be called with the trainer and gives a scalar loss."""
 
     def __call__(self, trainer: Trainer) -> Tensor: ...

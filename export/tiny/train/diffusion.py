@@ -32,8 +32,8 @@ def make_tokenizer(captions: list[str]) -> CLIPTokenizer:
     return train_tokenizer(sorted(set(captions)), vocab_size=768, max_length=TOKENS)
 
 
-def make_modules(tokenizer: CLIPTokenizer, levels: tuple[int, ...] | None = None) -> dict[str, nn.Module]:
-    unet = make_unet() if levels is None else make_unet(levels)
+def make_modules(tokenizer: CLIPTokenizer) -> dict[str, nn.Module]:
+    unet = make_unet()
     pad = tokenizer.pad_token_id
     text = make_text_encoder(len(tokenizer), bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, pad=pad)
     return {"unet": unet, "controlnet": make_controlnet(unet), "text": text}

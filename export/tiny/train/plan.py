@@ -7,51 +7,27 @@ python -m export.tiny.train --stage vae     one stage; goes on from its checkpoi
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 
-def _vae(work: Path, count: int, minutes: float) -> None:
-    from export.tiny.train import vae
-
-    vae.train(work, count=count, minutes=minutes)
-
-
-def _mesh(work: Path, count: int, minutes: float) -> None:
-    from export.tiny.train import mesh
-
-    mesh.train(work, count=count, minutes=minutes)
-
-
-def _detector(work: Path, count: int, minutes: float) -> None:
-    from export.tiny.train import detector
-
-    detector.train(work, count=count, minutes=minutes)
-
-
-def _diffusion(work: Path, count: int, minutes: float) -> None:
-    from export.tiny.train import diffusion
-
-    diffusion.train(work, count=count, minutes=minutes)
-
-
 @dataclass(frozen=True)
 class Stage:
-    """A training stage and how many minutes it gets: on two CPU cores, and on one data-centre GPU."""
+    """How many minutes a training stage gets: on two CPU cores, and on one data-centre GPU."""
 
-    train: Callable[[Path, int, float], None]
     cpu_minutes: float
     cuda_minutes: float
 
 
+# In order; each key is also the module of this package whose train() runs the stage.
 STAGES: dict[str, Stage] = {
-    "vae": Stage(_vae, 40.0, 2.5),
-    "mesh": Stage(_mesh, 40.0, 2.0),
-    "detector": Stage(_detector, 20.0, 2.0),
-    "diffusion": Stage(_diffusion, 180.0, 6.0),
+    "vae": Stage(40.0, 2.5),
+    "mesh": Stage(40.0, 2.0),
+    "detector": Stage(20.0, 2.0),
+    "diffusion": Stage(180.0, 6.0),
 }
 
 
@@ -74,7 +50,8 @@ def main() -> None:
     for name, stage in STAGES.items():
         if args.stage in ("all", name):
             planned = stage.cuda_minutes if torch.cuda.is_available() else stage.cpu_minutes
-            stage.train(args.work, args.count, args.minutes or planned)
+            module = importlib.import_module(f"export.tiny.train.{name}")
+            module.train(args.work, count=args.count, minutes=args.minutes or planned)
 
 
 if __name__ == "__main__":
