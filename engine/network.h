@@ -56,6 +56,8 @@ class Backend {
   virtual ~Backend() = default;
   virtual std::string name() const = 0;
   virtual std::string version() const = 0;
+  // The precisions that this machine can run, the fastest first; fp32 is always among them.
+  virtual std::vector<std::string> precisions() const = 0;
   virtual std::shared_ptr<Network> open(const NetworkOptions& options) = 0;
 };
 

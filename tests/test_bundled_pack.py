@@ -7,6 +7,7 @@ from pathlib import Path
 import hoirt
 import numpy as np
 import pytest
+from hoirt import backends
 from hoirt.packs import Pack, open_pack
 
 from export.tiny.scenes import make_picture
@@ -61,13 +62,56 @@ def test_it_repairs_a_hand_and_nothing_else(tiny: hoirt.Refiner, seed: int) -> N
     assert after < before + 40
 
 
-def test_the_same_seed_gives_the_same_picture(tiny: hoirt.Refiner) -> None:
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def precision(request: pytest.FixtureRequest, cache_folder: Path) -> str:
+    name: str = request.param
+    possible = backends.load().precisions
+    if name not in possible:
+        pytest.skip(f"OpenVINO runs {', '.join(possible)} on this processor, not {name}")
+    return name
+
+
+def test_auto_takes_the_fastest_precision_that_the_pack_bears(tiny: hoirt.Refiner) -> None:
+    fastest = next(name for name in backends.load().precisions if name in ("fp32", "bf16"))
+    assert f"precision='{fastest}'" in repr(tiny)
+
+
+def test_the_same_seed_gives_the_same_picture_on_any_number_of_threads(precision: str) -> None:
     picture = make_picture(SEEDS[0], hands=1).malformed
-    first, again = (tiny(picture, seed=5, steps=4).image for _ in range(2))
+    refiner = hoirt.Refiner(precision=precision)
+    first, again = (refiner(picture, prompt="a hand", seed=5, steps=4).image for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    one_thread = hoirt.Refiner(threads=1)(picture, seed=5, steps=4).image
-    np.testing.assert_array_equal(first, one_thread)
-    assert not np.array_equal(first, tiny(picture, seed=6, steps=4).image)
+    for threads in (1, 2, 3, 5):
+        other = hoirt.Refiner(precision=precision, threads=threads)
+        np.testing.assert_array_equal(first, other(picture, prompt="a hand", seed=5, steps=4).image)
+    assert not np.array_equal(first, refiner(picture, prompt="a hand", seed=6, steps=4).image)
+
+
+def test_a_hand_does_not_depend_on_its_neighbour(precision: str) -> None:
+    picture = make_picture(2_400_005, hands=2)
+    refiner = hoirt.Refiner(precision=precision)
+    boxes = [hand.box for hand in picture.hands]
+    both = refiner(picture.malformed, hands=boxes, seed=5, steps=4)
+    alone = refiner(picture.malformed, hands=boxes[:1], seed=5, steps=4)
+    inside = alone.mask > 0
+    other = refiner(picture.malformed, hands=boxes[1:], seed=5, steps=4).mask > 0
+    only = inside & ~other
+    assert only.any()
+    np.testing.assert_array_equal(both.image[only], alone.image[only])
+
+
+def test_bf16_draws_the_same_hand(cache_folder: Path) -> None:
+    if "bf16" not in backends.load().precisions:
+        pytest.skip("OpenVINO does not run bf16 on this processor")
+    picture = make_picture(SEEDS[0], hands=1)
+    hand = picture.hands[0]
+    exact, half = (
+        hoirt.Refiner(precision=name)(picture.malformed, prompt=hand.caption, hands=[hand.box])
+        for name in ("fp32", "bf16")
+    )
+    inside = exact.mask > 0
+    difference = np.abs(exact.image[inside].astype(int) - half.image[inside].astype(int))
+    assert 0 < difference.mean() < 6.0  # of 255
 
 
 def test_a_picture_without_hands_comes_back_as_it_was(tiny: hoirt.Refiner) -> None:

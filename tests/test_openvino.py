@@ -276,6 +276,14 @@ def test_bf16(backend, net_path):
     assert 1e-4 < error < 3e-2  # 8 bits of mantissa: visibly not fp32, and not more wrong than that
 
 
+def test_precisions_are_those_that_open_the_fastest_first(backend, net_path):
+    assert "fp32" in backend.precisions
+    for precision in backend.precisions:
+        backend.open(str(net_path), precision=precision)
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    assert backend.precisions[0] == ("bf16" if "avx512_bf16" in flags else "fp32")
+
+
 @pytest.mark.parametrize("precision", ["int8", "fp64", ""])
 def test_impossible_precision_says_what_is_possible(backend, net_path, precision):
     with pytest.raises(BackendError, match=f'"{precision}".*fp32'):

@@ -72,6 +72,8 @@ void register_network(py::module_& module) {
                                                 "Opens networks on one runtime.")
       .def_property_readonly("name", &Backend::name)
       .def_property_readonly("version", &Backend::version)
+      .def_property_readonly("precisions", &Backend::precisions,
+                             "Those that this machine can run, such as \"bf16\", the fastest first; always with \"fp32\".")
       .def("open", &open_network, py::arg("path"), py::kw_only(), py::arg("cache_path") = "",
            py::arg("shapes") = std::map<std::string, Shape>{}, py::arg("precision") = "fp32", py::arg("threads") = 0,
            py::call_guard<py::gil_scoped_release>(),

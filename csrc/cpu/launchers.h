@@ -10,6 +10,9 @@ namespace hoirt::cpu {
 
 void guided_step(const kernels::GuidedStep& step);
 
+// `count` standard normals from element 4 first_block of the noise stream `stream` under `seed`.
+void philox_normals(std::uint64_t seed, std::uint32_t stream, std::int64_t first_block, std::int64_t count, float* out);
+
 // float32 standard normals of `shape`, as one item of the noise stream `stream` under `seed`.
 Tensor philox_normal(std::uint64_t seed, std::uint32_t stream, const Shape& shape);
 

@@ -1,9 +1,9 @@
-// Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) and Box-Muller normals.
+// Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) and the normals made of it.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
+#include "csrc/kernels/box_muller.h"
 #include "csrc/kernels/host_device.h"
 
 namespace hoirt::kernels {
@@ -24,25 +24,18 @@ HOIRT_HD inline PhiloxWords philox4x32(PhiloxWords counter, std::uint32_t key0, 
   return counter;
 }
 
-// The middle of the word's cell in (0, 1): never 0, so its logarithm is finite.
-HOIRT_HD inline double to_uniform(std::uint32_t word) { return (static_cast<double>(word) + 0.5) * 0x1p-32; }
-
-HOIRT_HD inline void box_muller(std::uint32_t first, std::uint32_t second, float* out) {
-  constexpr double two_pi = 6.283185307179586476925286766559;
-  const double radius = std::sqrt(-2.0 * std::log(to_uniform(first)));
-  const double angle = two_pi * to_uniform(second);
-  out[0] = static_cast<float>(radius * std::cos(angle));
-  out[1] = static_cast<float>(radius * std::sin(angle));
+// The four words of block `block` of the stream `stream` under `seed`.
+HOIRT_HD inline PhiloxWords philox_words(std::uint64_t seed, std::uint32_t stream, std::uint64_t block) {
+  const PhiloxWords counter{{static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), stream, 0}};
+  return philox4x32(counter, static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
 }
 
 // Standard normals of elements 4 block .. 4 block + 3 of one item.
 HOIRT_HD inline void philox_normal4(std::uint64_t seed, std::uint32_t stream, std::int64_t block, float out[4]) {
-  const auto index = static_cast<std::uint64_t>(block);
-  const PhiloxWords counter{{static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), stream, 0}};
-  const PhiloxWords words =
-      philox4x32(counter, static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
-  box_muller(words.word[0], words.word[1], out);
-  box_muller(words.word[2], words.word[3], out + 2);
+  const PhiloxWords words = philox_words(seed, stream, static_cast<std::uint64_t>(block));
+  const NormalPair low = box_muller(words.word[0], words.word[1]);
+  const NormalPair high = box_muller(words.word[2], words.word[3]);
+  out[0] = low.first, out[1] = low.second, out[2] = high.first, out[3] = high.second;
 }
 
 // One item's normals in memory: element i of stream `stream` under `seed`.

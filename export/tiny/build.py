@@ -27,7 +27,7 @@ SETTINGS = {
     "detector_threshold": 0.4,
     "box_scale": 1.3,
     "mask": {"pad": 0.06, "feather": 0.03},
-    "precision": "fp32",
+    "precision": "bf16",
 }
 
 

@@ -216,6 +216,11 @@ class Backend:
     @property
     def name(self) -> str: ...
     @property
+    def precisions(self) -> list[str]:
+        """
+        Those that this machine can run, such as "bf16", the fastest first; always with "fp32".
+        """
+    @property
     def version(self) -> str: ...
 
 class StepInfo:

@@ -31,7 +31,8 @@ def doctor() -> dict[str, Any]:
     """A plain dict, fit for JSON, that never raises for a broken part but names the reason.
 
     Keys: `hoirt`, `python`, `platform`, `libraries` (name -> version), `cpu` (`cores`, `features`), `core`
-    (version or reason), `backends` (name -> version or reason), `cuda`, `cache` (`folder`, `writable`),
+    (version or reason), `backends` (name -> version or reason), `precisions` (backend -> those that this
+    machine runs, the fastest first), `cuda`, `cache` (`folder`, `writable`),
     `packs` (name -> "ok" or reason), `healthy`: whether refine() with the bundled pack can work here.
     """
     report: dict[str, Any] = {
@@ -42,6 +43,7 @@ def doctor() -> dict[str, Any]:
         "cpu": {"cores": os.cpu_count(), "features": _cpu_features()},
         "core": _core(),
         "backends": _backends(),
+        "precisions": _precisions(),
         "cuda": _cuda(),
         "cache": _cache(),
         "packs": _packs(),
@@ -87,6 +89,15 @@ def _backends() -> dict[str, str]:
         return dict(backends.available())
     except ImportError as error:
         return {"native": f"unavailable: {error}"}
+
+
+def _precisions() -> dict[str, list[str]]:
+    try:
+        from hoirt import backends
+    except ImportError:
+        return {}
+    works = [name for name, text in backends.available().items() if not text.startswith("unavailable")]
+    return {name: list(backends.load(name).precisions) for name in works}
 
 
 def _cuda() -> str:

@@ -27,6 +27,7 @@ class DoubleBackend final : public Backend {
  public:
   std::string name() const override { return "double"; }
   std::string version() const override { return "1"; }
+  std::vector<std::string> precisions() const override { return {"fp32"}; }
   std::shared_ptr<Network> open(const NetworkOptions& options) override {
     if (options.path == "missing.onnx") throw BackendError("no such model: " + options.path);
     return std::make_shared<Double>();

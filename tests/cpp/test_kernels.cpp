@@ -1,6 +1,7 @@
 // The functors: Philox against published vectors, the guided step and paste against formulas written out here.
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "csrc/cpu/launchers.h"
@@ -48,10 +49,66 @@ TEST(philox_normals_use_the_documented_counter) {
 }
 
 TEST(philox_normals_stay_finite_at_the_extreme_words) {
-  float pair[2];
   for (const std::uint32_t word : {0u, 0xffffffffu}) {
-    kernels::box_muller(word, word, pair);
-    CHECK(std::isfinite(pair[0]) && std::isfinite(pair[1]));
+    const auto pair = kernels::box_muller(word, word);
+    CHECK(std::isfinite(pair.first) && std::isfinite(pair.second));
+  }
+}
+
+TEST(logarithm_and_angles_are_as_exact_as_the_library) {
+  for (std::uint32_t word = 0, k = 0; k < 200'000; ++k, word = k < 1000 ? k : k > 199'000 ? ~(200'000 - k) : word + 2654435761u) {
+    const double u = kernels::to_uniform(word);
+    CHECK(std::abs(kernels::logarithm(u) - std::log(u)) <= 1e-15 * std::abs(std::log(u)));
+    const long double angle = 2.0L * std::acos(-1.0L) * u;
+    const auto [sine, cosine] = kernels::sin_cos_of_turn(u);
+    CHECK(std::abs(sine - std::sin(angle)) <= 1e-15L && std::abs(cosine - std::cos(angle)) <= 1e-15L);
+  }
+}
+
+TEST(vector_code_of_the_normals_is_the_functor) {
+  const std::int64_t size = 4 * 256 * 2 + 7;  // two whole runs and a part
+  const Tensor fast = cpu::philox_normal(0x123456789abcdefu, 11, {size});
+  std::vector<float> slow(static_cast<std::size_t>(size));
+  const kernels::PhiloxFill fill{0x123456789abcdefu, 11, slow.data(), size};
+  for (std::int64_t block = 0; 4 * block < size; ++block) fill(block);
+  CHECK(std::memcmp(fast.raw(), slow.data(), fast.bytes()) == 0);
+}
+
+// Every combination of what a row may leave out, over two chunks and a part; noise given and drawn.
+TEST(vector_code_of_the_guided_step_is_the_functor) {
+  const std::int64_t items = 2, size = 2 * 1024 + 3;
+  const std::size_t all = static_cast<std::size_t>(items * size);
+  const auto field = [all](std::uint32_t stream) {
+    std::vector<float> values(all);
+    std::memcpy(values.data(), cpu::philox_normal(5, stream, {static_cast<std::int64_t>(all)}).raw(), 4 * all);
+    return values;
+  };
+  const auto x = field(0), u = field(1), c = field(2), p = field(3), z = field(4), n = field(5), k = field(6);
+  auto m = field(7);
+  for (float& value : m) value = value < -0.5f ? 0.0f : value > 0.5f ? 1.0f : value + 0.5f;
+  const std::vector<std::uint64_t> seeds{7, 8};
+  for (unsigned bits = 0; bits < 512; ++bits) {
+    kernels::GuidedStep step;
+    step.guidance = 2.5, step.A = 1.1, step.B = -0.4, step.C = 0.3, step.D = 0.8, step.E = bits & 1 ? -0.2 : 0.0;
+    step.F = bits & 2 ? 0.5 : 0.0, step.G = 0.7, step.H = bits & 4 ? 0.6 : 0.0, step.clip = bits & 8 ? 1.2 : 0.0;
+    step.items = items, step.item_size = size;
+    step.state = bits & 16 ? x.data() : nullptr;
+    step.conditional = bits & 32 ? c.data() : nullptr;
+    step.unconditional = bits & 64 ? u.data() : nullptr;
+    step.previous_clean = bits & 1 ? p.data() : nullptr;
+    if (bits & 128) step.mask = m.data(), step.known = z.data();
+    const bool given = bits & 256;
+    step.noise = {given ? n.data() : nullptr, seeds.data(), 3};
+    step.known_noise = {given ? k.data() : nullptr, seeds.data(), 4};
+    std::vector<float> next(all), copy(all), clean(all), wanted(all), wanted_clean(all);
+    step.next = wanted.data(), step.clean = wanted_clean.data();
+    for (std::int64_t item = 0; item < items; ++item) {
+      for (std::int64_t block = 0; block < step.blocks(); ++block) step(item, block);
+    }
+    step.next = next.data(), step.clean = bits & 16 ? clean.data() : nullptr, step.copy = copy.data();
+    cpu::guided_step(step);
+    CHECK(next == wanted && copy == wanted);
+    CHECK(!step.clean || clean == wanted_clean);
   }
 }
 

@@ -15,7 +15,7 @@ from hoirt.pipeline.regions import RegionPlanner
 from hoirt.pipeline.text import TextEncoder
 
 if TYPE_CHECKING:
-    from hoirt._core import Network
+    from hoirt._core import Backend, Network
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
@@ -47,8 +47,15 @@ class Models:
         self.title = f"{opened.name} {opened.manifest.version}"
         self.settings = opened.settings
         self.scheduler = opened.manifest.scheduler
-        self.precision = self.settings.precision if precision == "auto" else precision
-        networks = self._open(opened, backend, threads or 0, cache)
+        from hoirt import backends
+
+        runtime = backends.load(backend)
+        self.backend = runtime.name
+        if precision == "auto":
+            accepted = {"fp32", self.settings.precision}
+            precision = next(name for name in runtime.precisions if name in accepted)
+        self.precision = precision
+        networks = self._open(opened, runtime, threads or 0, cache)
         self.embed = TextEncoder(networks["text_encoder"], opened.tokenizer_file())
         self.find = HandFinder(
             networks.get("detector"),
@@ -58,13 +65,9 @@ class Models:
         self.plan = RegionPlanner(self.settings)
         self.inpaint = Inpainter(networks, self.settings.vae)
 
-    def _open(self, pack: Pack, backend: str, threads: int, cache: bool) -> dict[str, Network]:
+    def _open(self, pack: Pack, runtime: Backend, threads: int, cache: bool) -> dict[str, Network]:
         """All networks by role, read and compiled side by side."""
-        from hoirt import backends
         from hoirt.backends.cache import path_for
-
-        runtime = backends.load(backend)
-        self.backend = runtime.name
 
         def open_one(role: str) -> Network:
             blob = ""
