@@ -1,4 +1,4 @@
-"""The peer: a pack's networks in torch, run by the diffusers pipeline class, unchanged, in float32."""
+"""The peer: a pack's networks in torch, run by the diffusers pipeline class, unchanged."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def make_modules(pack: Pack) -> dict[str, Any]:
     return {**modules, "tokenizer": tokenizer}
 
 
-def make_pipeline(pack: Pack) -> Pipeline:
-    """The pipeline with the pack's own scheduler, without safety checker and progress bar."""
+def make_pipeline(pack: Pack, precision: str = "fp32") -> Pipeline:
+    """The pipeline, fp32 or bf16, with the pack's scheduler, without safety checker and progress bar."""
     config = dict(pack.manifest.scheduler)
     pipeline: Pipeline = StableDiffusionControlNetInpaintPipeline(
         **make_modules(pack),
@@ -80,7 +80,7 @@ def make_pipeline(pack: Pack) -> Pipeline:
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return pipeline.to(dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
 
 
 def predict(pipeline: Pipeline, inputs: Mapping[str, Tensor], depth: Tensor) -> Tensor:

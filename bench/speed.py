@@ -1,6 +1,6 @@
-"""How fast, beside the diffusers pipeline in float32: same pack, steps and threads, in one run.
+"""How fast, beside the diffusers pipeline: same pack, steps and threads, in one run.
 
-    python -m bench.speed [--pack handrefiner-tiny] [--threads N] [--precision fp32] [--rounds 9] [--out FILE]
+    python -m bench.speed [--pack handrefiner-tiny] [--threads N] [--rounds 9] [--out FILE]
 
 Prints each figure beside its bound; exit code 1 if a bound is missed. bench/README.md explains the figures.
 """
@@ -11,8 +11,10 @@ import argparse
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+import hoirt
 import numpy as np
 from hoirt.packs import open_pack
 
@@ -20,6 +22,7 @@ from bench import memory
 from bench.record import RESULTS, Figure, document, table, write_json
 from bench.stopwatch import Seconds, in_fresh_processes, in_turns
 
+PRECISIONS = ("fp32", "bf16")
 Measured = tuple[list[Figure], dict[str, Seconds]]
 
 
@@ -28,7 +31,7 @@ def pipelines(pack: str, threads: int, precision: str, rounds: int) -> Measured:
     import torch
 
     from bench.peer import make_pipeline
-    from bench.workload import open_workload, refine, run_pipeline
+    from bench.workload import Steps, open_workload, refine, run_pipeline
 
     opened, refiner, job, steps = open_workload(pack, threads, precision)
     with tempfile.TemporaryDirectory() as folder:
@@ -36,36 +39,59 @@ def pipelines(pack: str, threads: int, precision: str, rounds: int) -> Measured:
         job.save(file)
         peaks = {side: memory.peak(side, file, pack, threads, precision) for side in ("hoirt", "diffusers")}
     torch.set_num_threads(threads)
-    pipeline = make_pipeline(opened)
+    peers = {name: make_pipeline(opened, name) for name in PRECISIONS}
+    exact = hoirt.Refiner(pack, threads=threads, precision="fp32")
     whole = in_turns(
-        {"hoirt": lambda: refine(refiner, job), "diffusers": lambda: run_pipeline(pipeline, job, opened)},
+        {
+            "hoirt": lambda: refine(refiner, job),
+            "hoirt fp32": lambda: refine(exact, job),
+            **{f"diffusers {n}": partial(run_pipeline, peer, job, opened) for n, peer in peers.items()},
+        },
         rounds,
     )
     stages = [refine(refiner, job).timings.as_dict() for _ in range(rounds)]
     loops = [steps.loop() for _ in range(rounds + 1)][1:]
-    torch_step = in_turns({"torch": steps.torch_step(pipeline)}, opened.settings.steps)["torch"]
-    step = Seconds(tuple(float(s) for loop in loops for s in loop.step_seconds))
+    exact_steps = Steps(opened, threads, "fp32")
+    step = in_turns(
+        {
+            "hoirt": steps.loop,
+            "hoirt fp32": exact_steps.loop,
+            **{f"torch {n}": steps.torch_step(peer) for n, peer in peers.items()},
+        },
+        2 * rounds,
+    )
+    count = opened.settings.steps
+    step = {name: s.divided(count) if name.startswith("hoirt") else s for name, s in step.items()}
     outside = [1 - loop.network_seconds.sum() / loop.step_seconds.sum() for loop in loops]
+    ours, hand, one = refiner.precision, "one hand, end to end", "one denoising step"
     figures = [
-        *_pair("one hand, end to end", whole["hoirt"], "diffusers", whole["diffusers"], 1.0, "s", 3.0),
-        *_pair("one denoising step", step, "torch eager", torch_step, 1e3, "ms"),
+        _ratio(hand, whole, f"hoirt|{ours}", "diffusers fp32", bound=3.0),
+        _ratio(hand, whole, f"hoirt|{ours}", "diffusers bf16"),
+        _ratio(hand, whole, "hoirt fp32", "diffusers fp32"),
+        *(Figure(f"{hand}, {_said(name, ours)}", taken.median, "s") for name, taken in whole.items()),
+        _ratio(one, step, f"hoirt|{ours}", "torch fp32"),
+        _ratio(one, step, f"hoirt|{ours}", "torch bf16"),
+        _ratio(one, step, "hoirt fp32", "torch fp32"),
+        *(Figure(f"{one}, {_said(name, ours)}", 1e3 * taken.median, "ms") for name, taken in step.items()),
         Figure("time of the loop outside the networks", float(np.median(outside)), "%", 0.03),
-        # Half precision differs by rounding; in float32 a difference would mean other weights.
         Figure(
-            "difference of the step networks' outputs",
-            steps.disagreement(pipeline),
-            bound=1e-3 if precision == "fp32" else None,
+            f"difference of the step networks' outputs, {ours} from torch fp32",
+            steps.disagreement(peers["fp32"]),
+        ),
+        Figure(
+            "difference of the step networks' outputs, fp32",
+            exact_steps.disagreement(peers["fp32"]),
+            bound=1e-3,
         ),
         Figure("peak memory, hoirt", peaks["hoirt"], "MiB"),
-        Figure("peak memory, diffusers", peaks["diffusers"], "MiB"),
+        Figure("peak memory, diffusers fp32", peaks["diffusers"], "MiB"),
         *(
             Figure(f"stage {name}", 1e3 * float(np.median([s[name] for s in stages])), "ms")
             for name in stages[0]
             if name != "total"
         ),
     ]
-    taken = {"hoirt": whole["hoirt"], "diffusers": whole["diffusers"], "step": step, "torch step": torch_step}
-    return figures, taken
+    return figures, {**whole, **{f"step, {name}": taken for name, taken in step.items()}}
 
 
 def start(pack: str, threads: int, precision: str, rounds: int) -> Measured:
@@ -107,15 +133,15 @@ def kernels(threads: int, rounds: int) -> Measured:
     return figures, taken
 
 
-def _pair(
-    name: str, ours: Seconds, peer: str, theirs: Seconds, scale: float, unit: str, bound: float | None = None
-) -> list[Figure]:
-    return [
-        Figure(f"{name}, {peer} / hoirt", theirs.median / ours.median, "x", bound, "at least"),
-        Figure(f"{name}, {peer} / hoirt, best rounds", theirs.least / ours.least, "x"),
-        Figure(f"{name}, hoirt", scale * ours.median, unit),
-        Figure(f"{name}, {peer}", scale * theirs.median, unit),
-    ]
+def _said(name: str, precision: str) -> str:
+    return f"hoirt {precision}, automatic" if name == "hoirt" else name
+
+
+def _ratio(what: str, taken: dict[str, Seconds], ours: str, peer: str, bound: float | None = None) -> Figure:
+    """How many times the peer's median time is ours; `ours` is a key, or "key|what to call its precision"."""
+    key, _, precision = ours.partition("|")
+    value = taken[peer].median / taken[key].median
+    return Figure(f"{what}, {peer} / {_said(key, precision)}", value, "x", bound, "at least")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--pack", default="handrefiner-tiny", help="name or folder")
     parser.add_argument("--threads", type=int, default=cores, help="of both sides; all cores if not given")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of hoirt's networks")
+    parser.add_argument("--precision", default="auto", choices=["auto", *PRECISIONS], help="of hoirt")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS / "speed.json")
     args = parser.parse_args(argv)
@@ -137,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = [figure for part, _ in measured for figure in part]
     rounds = {name: seconds.summary() for _, part in measured for name, seconds in part.items()}
     opened = open_pack(args.pack)
-    pack = f"{opened.name} {opened.version}, {args.precision}"
+    pack = f"{opened.name} {opened.version}"
     write_json(args.out, document("speed", figures, args.threads, pack=pack, seconds=rounds))
     print(table(figures))
     return 0 if all(figure.holds for figure in figures) else 1

@@ -25,6 +25,10 @@ class Seconds:
     def least(self) -> float:
         return min(self.rounds)
 
+    def divided(self, by: int) -> Seconds:
+        """Of one part, where every round did `by` equal ones."""
+        return Seconds(tuple(value / by for value in self.rounds))
+
     def summary(self) -> dict[str, float]:
         """For the JSON file."""
         return {"min": self.least, "median": self.median, "max": max(self.rounds), "rounds": len(self.rounds)}

@@ -162,8 +162,9 @@ class Steps:
 
         from bench.peer import predict
 
-        inputs = {name: torch.from_numpy(values) for name, values in self.batch.items()}
-        depth = torch.from_numpy(self.depth)
+        kind = pipeline.unet.dtype
+        inputs = {name: torch.from_numpy(values).to(kind) for name, values in self.batch.items()}
+        depth = torch.from_numpy(self.depth).to(kind)
         scheduler = pipeline.scheduler
         scheduler.set_timesteps(self.pack.settings.steps)
         time = scheduler.timesteps[len(scheduler.timesteps) // 2]
@@ -190,8 +191,8 @@ class Steps:
         return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def open_workload(pack: str, threads: int, precision: str = "fp32") -> tuple[Pack, hoirt.Refiner, Job, Steps]:
+def open_workload(pack: str, threads: int, precision: str = "auto") -> tuple[Pack, hoirt.Refiner, Job, Steps]:
     """The pack, a Refiner of it, the job and the steps."""
     opened = open_pack(pack)
     refiner = hoirt.Refiner(pack, threads=threads, precision=precision)
-    return opened, refiner, make_job(refiner, opened), Steps(opened, threads, precision)
+    return opened, refiner, make_job(refiner, opened), Steps(opened, threads, refiner.precision)

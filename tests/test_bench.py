@@ -262,6 +262,10 @@ def test_both_sides_are_given_the_same_work(random_pack: Path, cache_folder: Pat
     assert steps.disagreement(pipeline) < 1e-4
     assert len(steps.loop().step_seconds) == pack.settings.steps
     assert steps.torch_step(pipeline)().shape == (1, 4, side // 4, side // 4)
+    half = make_pipeline(pack, "bf16")
+    assert half.unet.dtype == torch.bfloat16
+    assert np.isfinite(run_pipeline(half, job, pack)).all()
+    assert steps.torch_step(half)().shape == (1, 4, side // 4, side // 4)
 
 
 def test_guided_step_is_the_same_work_on_all_three_sides() -> None:

@@ -73,10 +73,18 @@ class Refiner:
         """Name and version of the open pack."""
         return self._models.title
 
+    @property
+    def backend(self) -> str:
+        """Name of the runtime that runs the networks."""
+        return self._models.backend
+
+    @property
+    def precision(self) -> str:
+        """Of the networks' arithmetic; what "auto" chose."""
+        return self._models.precision
+
     def __repr__(self) -> str:
-        return (
-            f"Refiner({self.pack!r}, backend={self._models.backend!r}, precision={self._models.precision!r})"
-        )
+        return f"Refiner({self.pack!r}, backend={self.backend!r}, precision={self.precision!r})"
 
     @overload
     def __call__(
