@@ -15,7 +15,9 @@ SIZE = (48, 64)
 def draw(
     vertices: np.ndarray, faces: np.ndarray, **options: object
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return _core.rasterize(vertices, faces, intrinsics=CAMERA, size=SIZE, **options)
+    outputs = ("depth", "faces", "barycentrics")
+    drawn = _core.rasterize(vertices, faces, intrinsics=CAMERA, size=SIZE, outputs=outputs, **options)
+    return drawn["depth"][0], drawn["faces"][0], drawn["barycentrics"][0]
 
 
 def reference(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +152,7 @@ def test_wrong_input_is_refused(
     vertices: object, faces: object, options: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        _core.rasterize(vertices, faces, **({"intrinsics": CAMERA, "size": SIZE} | options))
+        _core.rasterize(vertices, np.array(faces), **({"intrinsics": CAMERA, "size": SIZE} | options))
 
 
 def test_nothing_to_draw() -> None:
