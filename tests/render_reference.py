@@ -20,7 +20,9 @@ def rasterize(
     outputs: tuple[str, ...] = ("depth",),
     threads: int = 0,
 ) -> dict[str, Any]:
-    """The maps of hoirt._core.rasterize, by intersecting the ray of each pixel centre with each face's plane."""
+    """The maps of hoirt._core.rasterize, by intersecting the ray of each pixel centre with each face's
+    plane.
+    """
     points = np.asarray(vertices, np.float64)
     points = points[None] if points.ndim == 2 else points
     cameras = np.asarray(intrinsics, np.float64).reshape(-1, 4)
@@ -65,7 +67,8 @@ def _frame(
                 continue
         rows, columns = np.mgrid[top:bottom, left:right] + 0.5
         rays = np.stack([(columns - cx) / fx, (rows - cy) / fy, np.ones_like(rows)], axis=-1)
-        # The ray d = z * ray meets the plane where the weights, triple products, are all of the volume's sign.
+        # The ray d = z * ray meets the plane where the weights, triple products, are all of the volume's
+        # sign.
         w = np.stack([rays @ np.cross(b, c), rays @ np.cross(c, a), rays @ np.cross(a, b)], axis=-1)
         total = w.sum(axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):

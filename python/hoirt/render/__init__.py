@@ -24,7 +24,8 @@ class _CallableModule(ModuleType):
         return render(*args, **kwargs)
 
 
-# Importing any module of this package binds `hoirt.render` to the package; so it must do what the function does.
+# Importing any module of this package binds `hoirt.render` to the package; so it must do what the function
+# does.
 _CallableModule.__call__.__doc__ = render.__doc__
 _CallableModule.__call__.__wrapped__ = render  # type: ignore[attr-defined]  # inspect.signature, help()
 sys.modules[__name__].__class__ = _CallableModule

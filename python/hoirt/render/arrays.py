@@ -1,4 +1,4 @@
-"""Arrays of any library: which one they are of, and the few operations that a scene needs, on their device."""
+"""Arrays of any library: which one they are of, and the few operations a scene needs, on their device."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from hoirt.errors import BackendError, Cancelled, InputError, OutOfMemory
 from hoirt.render import arrays
 from hoirt.render.mesh import JOINTS, Mesh, as_meshes
 from hoirt.render.rendered import Rendered
-from hoirt.render.view import View, checked_size
+from hoirt.render.view import View
 
 if TYPE_CHECKING:
     from hoirt._core import CancelToken
@@ -52,8 +52,8 @@ def render(
             (vertices (V, 3) or (N, V, 3) float32 or float64 metres, faces (F, 3) integers); a `hoirt.Hand`; a
             trimesh object; the path of an OBJ, PLY, STL or GLB file (needs `hoirt[mesh]`).
         camera: `hoirt.View` (which can move, and has extrinsics); `hoirt.Camera` or fx, fy, cx, cy as (4,) or
-            (N, 4); or K as (3, 3) or (N, 3, 3). OpenCV axes; the point (j + 0.5, i + 0.5) is the centre of pixel
-            (i, j). Camera and meshes move over the same number of frames, or stand still.
+            (N, 4); or K as (3, 3) or (N, 3, 3). OpenCV axes; the point (j + 0.5, i + 0.5) is the centre of
+            pixel (i, j). Camera and meshes move over the same number of frames, or stand still.
         size: (H, W), sides 1..8192; None: the View's.
         modes: any of "depth", "segmentation", "parts", "normals", "silhouette", "keypoints", "faces",
             "barycentrics"; the fields of the result.
@@ -105,8 +105,8 @@ def render(
     return Rendered(
         size=view.size,
         frames=frames,
-        categories={mesh.instance: mesh.category for mesh in given if mesh.category is not None},  # type: ignore[misc]
-        hands=tuple(dict.fromkeys(mesh.instance for mesh in hands)),  # type: ignore[misc]
+        categories={_id(mesh): mesh.category for mesh in given if mesh.category is not None},
+        hands=tuple(dict.fromkeys(_id(mesh) for mesh in hands)),
         **{name: arrays.into_library(array, library) for name, array in maps.items()},
     )
 
@@ -176,6 +176,11 @@ def _rasterizer(meshes: list[Mesh], backend: str) -> Callable[..., Any]:
     return _core.rasterize
 
 
+def _id(mesh: Mesh) -> int:
+    assert mesh.instance is not None  # as_meshes has given it one
+    return mesh.instance
+
+
 class _Scene:
     """All meshes as one list of triangles."""
 
@@ -187,7 +192,7 @@ class _Scene:
         self.faces = arrays.joined(
             [mesh.faces + int(offset) for mesh, offset in zip(meshes, offsets, strict=False)], 0
         )
-        ids = [np.full(mesh.faces.shape[0], mesh.instance, np.int32) for mesh in meshes]
+        ids = [np.full(mesh.faces.shape[0], _id(mesh), np.int32) for mesh in meshes]
         self.instances = self._on_device(np.concatenate(ids))
 
     def _on_device(self, array: Any) -> Any:

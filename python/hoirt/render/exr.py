@@ -1,4 +1,4 @@
-"""OpenEXR files of 32-bit floats, uncompressed scan lines: the format's plainest form, which every reader knows.
+"""OpenEXR files of 32-bit floats in uncompressed scan lines, the form that every reader knows.
 
 Source: the OpenEXR file layout, version 2 (openexr.com/en/latest/OpenEXRFileLayout.html).
 """

@@ -110,8 +110,8 @@ def _as_mesh(item: Any, index: int) -> Mesh:
         vertices, faces = item.vertices, item.faces
         return Mesh(_plain(vertices), _plain(faces))
     raise InputError(
-        f"mesh {index} is a {type(item).__name__}; use hoirt.Mesh, a tuple (vertices, faces), a trimesh object, "
-        "a hoirt.Hand, or the path of an OBJ, PLY, STL or GLB file"
+        f"mesh {index} is a {type(item).__name__}; use hoirt.Mesh, a tuple (vertices, faces), a trimesh "
+        "object, a hoirt.Hand, or the path of an OBJ, PLY, STL or GLB file"
     )
 
 

@@ -1,8 +1,8 @@
 """The optional nvdiffrast backend: the arguments and conventions of hoirt's rasteriser on top of nvdiffrast.
 
 Conventions (nvdiffrast's documentation): clip-space positions (x, y, z, w), visible where |x|, |y|, |z| <= w;
-row 0 of the result is y = -w; pixel i of n is sampled at x / w = (2 i + 1) / n - 1; the result holds (u, v, z/w,
-triangle + 1), u and v being the perspective-correct weights of the triangle's first two vertices.
+row 0 of the result is y = -w; pixel i of n is sampled at x / w = (2 i + 1) / n - 1; the result holds (u, v,
+z/w, triangle + 1), u and v being the perspective-correct weights of the triangle's first two vertices.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def clip_matrices(
 ) -> NDArray[np.float64]:
     """(N, 4, 4) from camera space (x right, y down, z away, 1) to clip space, for intrinsics (N, 4).
 
-    nvdiffrast's first row is y = -w and hoirt's first row is the top one: so y is not flipped. z / w goes from -1
-    at `near` to 1 at `far`, both in metres.
+    nvdiffrast's first row is y = -w and hoirt's first row is the top one: so y is not flipped. z / w goes
+    from -1 at `near` to 1 at `far`, both in metres.
     """
     height, width = size
     fx, fy, cx, cy = np.asarray(intrinsics, np.float64).T
@@ -46,7 +46,8 @@ def rasterize(
     outputs: tuple[str, ...] = ("depth",),
     threads: int = 0,
 ) -> dict[str, Any]:
-    """`_core.rasterize` for torch CUDA tensors through nvdiffrast; same arguments, `threads` means nothing here.
+    """`_core.rasterize` for torch CUDA tensors through nvdiffrast; same arguments, `threads` means nothing
+    here.
 
     Raises:
         BackendError: nvdiffrast or torch is not installed.

@@ -1,4 +1,4 @@
-"""joint_occlusion(): which joints of a hand the camera sees, which the hand hides itself, which an object hides."""
+"""joint_occlusion(): which joints the camera sees, which the hand itself hides, which an object hides."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Occlusion:
     """What hides the 21 joints of K hands over N frames; all arrays are (N, K, 21).
 
     Attributes:
-        state: uint8; 0 visible, 1 hidden by the hand itself, 2 hidden by an object (also if by both), 3 outside
-            of the picture or behind the camera.
+        state: uint8; 0 visible, 1 hidden by the hand itself, 2 hidden by an object (also if by both), 3
+            outside of the picture or behind the camera.
         by_self, by_object: bool, each rule by itself.
         hands: the instance ids of the K hands.
     """
@@ -54,17 +54,18 @@ def joint_occlusion(
     """Tells for every joint of every hand whether the camera sees it.
 
     A joint lies inside the flesh, so its own skin is always nearer. It counts as hidden by the hand itself if
-    the hand's nearest surface at the joint's pixel lies more than `margin` before the joint. It counts as hidden
-    by an object if at its pixel the nearest of all meshes is not its hand.
+    the hand's nearest surface at the joint's pixel lies more than `margin` before the joint. It counts as
+    hidden by an object if at its pixel the nearest of all meshes is not its hand.
 
     Args:
         meshes, camera, size: as in `hoirt.render`; the hands are the meshes with joints, any other mesh,
             another hand too, is an object.
-        margin: metres >= 0, one number or (21,); 0.02 is more than any joint lies under the skin, and less than
-            the thickness of a finger before it and the flesh over the joint together.
+        margin: metres >= 0, one number or (21,); 0.02 is more than any joint lies under the skin, and less
+            than the thickness of a finger before it and the flesh over the joint together.
         object_rule: "depth": the object must also be nearer than the joint; "mask": its being seen there is
             enough, as with a mask from a segmentation network.
-        object_mask: (N, H, W) or (H, W), true where an object is seen; takes the place of the meshes' objects.
+        object_mask: (N, H, W) or (H, W), true where an object is seen; takes the place of the meshes'
+            objects.
         threads: CPU threads; 0: all cores.
 
     Raises:

@@ -19,8 +19,8 @@ MAX_BYTES = 1 << 30
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     """The mesh in a file, its scene flattened; the faces of each geometry are a part of their own.
 
-    Vertices keep the file's order, unit and axes; hoirt takes them as metres. Materials, textures and whatever
-    else a file refers to, on disk or elsewhere, are not read.
+    Vertices keep the file's order, unit and axes; hoirt takes them as metres. Materials, textures and
+    whatever else a file refers to, on disk or elsewhere, are not read.
 
     Raises:
         InputError: not a file, another format, larger than 1 GiB, truncated, damaged, or without triangles.

@@ -33,8 +33,8 @@ class Rendered:
         depth: (N, H, W) float32 metres along z, 0 where empty.
         segmentation: (N, H, W) int32 instance id of the nearest mesh, -1 where empty.
         parts: (N, H, W) int32 part number of the nearest face within its mesh, -1 where empty.
-        keypoints: (N, K, 21, 2) float32 pixels (x, y) of the joints of the K meshes that have joints; NaN behind
-            the camera; joint 0 is the wrist.
+        keypoints: (N, K, 21, 2) float32 pixels (x, y) of the joints of the K meshes that have joints; NaN
+            behind the camera; joint 0 is the wrist.
         keypoint_depth: (N, K, 21) float32 metres along z of the same joints.
         normals: (N, H, W, 3) float32 unit face normals in camera space, turned to the camera, 0 where empty.
         silhouette: (N, H, W) uint8, 1 where anything is.
@@ -68,8 +68,8 @@ class Rendered:
                 "openpose": (N, H, W, 3) ControlNet's hand drawing; "normals": (N, H, W, 3);
                 "silhouette": (N, H, W), 255 where anything is.
             options: of the encoder: hand_depth, pam_depth, pam_segmentation, normals_picture in
-                `hoirt.render.encode`, draw_hand in `hoirt.render.draw`. "keypoints" and "pam-segmentation" take
-                dataset="dexycb" or "oakink2".
+                `hoirt.render.encode`, draw_hand in `hoirt.render.draw`. "keypoints" and "pam-segmentation"
+                take dataset="dexycb" or "oakink2".
 
         Returns:
             uint8, of the same array library as the maps.

@@ -21,8 +21,8 @@ class View:
     """Pinhole cameras, one for all frames or one per frame; OpenCV axes (x right, y down, z away).
 
     Args:
-        intrinsics: (4,) or (N, 4) fx, fy, cx, cy in pixels, or (3, 3) or (N, 3, 3) matrices K without skew. The
-            point at column j + 0.5, row i + 0.5 is the centre of pixel (i, j).
+        intrinsics: (4,) or (N, 4) fx, fy, cx, cy in pixels, or (3, 3) or (N, 3, 3) matrices K without skew.
+            The point at column j + 0.5, row i + 0.5 is the centre of pixel (i, j).
         extrinsics: world to camera, (4, 4), (3, 4), (N, 4, 4) or (N, 3, 4), rigid, metres; None: the world is
             the camera's.
         size: (H, W) of the picture in pixels, sides 1..8192; None: to be said where it is used.
@@ -63,7 +63,8 @@ class View:
         """The camera that HandRefiner gives a hand's mesh from its weak-perspective parameters.
 
         Args:
-            parameters: (3,) or (N, 3) scale > 0 and translation tx, ty of the mesh network, for a square crop.
+            parameters: (3,) or (N, 3) scale > 0 and translation tx, ty of the mesh network, for a square
+                crop.
             side: of the crop in pixels, which becomes the picture.
             focal: focal length in pixels of a crop of `crop` pixels; both default to HandRefiner's.
 
@@ -84,11 +85,22 @@ class View:
         return cls((length, length, width / 2, height / 2), extrinsics, (height, width))
 
     @classmethod
-    def around(cls, points: Any, size: tuple[int, int], *, angle: float = 40.0, fill: float = 0.9) -> View:
-        """A camera in front of `points` (..., 3), on their +z side with +y up, that sees them all.
+    def around(
+        cls,
+        points: Any,
+        size: tuple[int, int],
+        *,
+        towards: Any = (0.0, 0.0, -1.0),
+        up: Any = (0.0, 1.0, 0.0),
+        angle: float = 40.0,
+        fill: float = 0.9,
+    ) -> View:
+        """A camera that looks at the middle of `points` (..., 3) and sees them all.
 
         Args:
             size: (H, W).
+            towards: the direction (3,) in which it looks.
+            up: the direction (3,) that is up in the picture; not along `towards`.
             angle: the field of view of the shorter side in degrees, 1..150.
             fill: the share of the shorter side that the bounding sphere takes, 0..1.
         """
@@ -103,7 +115,8 @@ class View:
         half = np.deg2rad(angle) / 2
         distance = radius / np.sin(np.arctan(fill * np.tan(half)))
         focal = min(height, width) / 2 / np.tan(half)
-        extrinsics = np.diag([1.0, -1.0, -1.0, 1.0])
+        extrinsics = np.eye(4)
+        extrinsics[:3, :3] = _looking(towards, up)
         extrinsics[:3, 3] = extrinsics[:3, :3] @ -((low + high) / 2) + [0, 0, distance]
         return cls((focal, focal, width / 2, height / 2), extrinsics, (height, width))
 
@@ -173,6 +186,18 @@ def _numbers(values: Any, what: str) -> Floats:
     if not np.isfinite(array).all():
         raise InputError(f"{what} must not hold NaN or infinity")
     return array
+
+
+def _looking(towards: Any, up: Any) -> Floats:
+    """The rotation (3, 3) from the world to a camera that looks `towards`: its rows are right, down, away."""
+    away, above = _numbers(towards, "towards"), _numbers(up, "up")
+    if away.shape != (3,) or above.shape != (3,):
+        raise InputError(f"towards and up must be (3,), not {away.shape} and {above.shape}")
+    right = np.cross(away, above)
+    if np.linalg.norm(right) <= 1e-9 * np.linalg.norm(away) * np.linalg.norm(above):
+        raise InputError("towards and up must not be zero nor on one line")
+    down = np.cross(away, right)
+    return np.stack([vector / np.linalg.norm(vector) for vector in (right, down, away)])
 
 
 def _intrinsics(values: Any) -> Floats:
