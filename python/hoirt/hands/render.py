@@ -34,9 +34,7 @@ def metric_depth(hand: Hand, window: Window, size: tuple[int, int]) -> NDArray[n
         (camera.cx - window.left) * scale_x,
         (camera.cy - window.top) * scale_y,
     )
-    drawn = _core.rasterize(
-        hand.vertices, hand.faces, intrinsics=intrinsics, size=size, cull_back_faces=True
-    )
+    drawn = _core.rasterize(hand.vertices, hand.faces, intrinsics=intrinsics, size=size, cull_back_faces=True)
     return np.asarray(drawn["depth"][0])
 
 

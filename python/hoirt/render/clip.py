@@ -27,6 +27,14 @@ _OUTPUTS = {
     "faces": "faces",
     "barycentrics": "barycentrics",
 }
+_MAPS: dict[str, tuple[str, tuple[int, ...]]] = {  # dtype, and extents behind (N, H, W)
+    "depth": ("float32", ()),
+    "instances": ("int32", ()),
+    "faces": ("int32", ()),
+    "barycentrics": ("float32", (3,)),
+    "normals": ("float32", (3,)),
+    "silhouette": ("bool", ()),
+}
 MODES = (*_OUTPUTS, "keypoints")
 BACKENDS = ("hoirt", "nvdiffrast")
 _CHUNK_PIXELS = 1 << 24  # of one call: some tenths of a second, after which Ctrl-C is heard
@@ -247,9 +255,9 @@ def _rendered_maps(
     on_progress: Callable[[int, int], bool | None] | None,
 ) -> dict[str, Any]:
     assert view.size is not None
-    maps: dict[str, Any] = {}
     step = max(options["threads"] or os.cpu_count() or 1, _CHUNK_PIXELS // (view.size[0] * view.size[1]), 1)
     try:
+        maps = _empty_maps(scene, outputs, (frames, *view.size)) if step < frames else {}
         for start in range(0, frames, step):
             if cancel is not None and cancel.cancelled:
                 raise Cancelled(f"rendering was cancelled after {start} of {frames} frames")
@@ -265,7 +273,11 @@ def _rendered_maps(
                 outputs=outputs,
                 **options,
             )
-            _keep(maps, chunk, start, stop, frames)
+            if step < frames:
+                for name, part in chunk.items():
+                    maps[name][start:stop] = part
+            else:
+                maps = chunk
             if on_progress is not None and on_progress(stop, frames) is False:
                 raise Cancelled(f"on_progress stopped the rendering after {stop} of {frames} frames")
     except MemoryError as error:
@@ -274,17 +286,14 @@ def _rendered_maps(
     return maps
 
 
-def _keep(maps: dict[str, Any], chunk: dict[str, Any], start: int, stop: int, frames: int) -> None:
-    """Puts a chunk into the maps of the whole clip; one that is the whole clip becomes them."""
-    for name, part in chunk.items():
-        if stop - start == frames:
-            maps[name] = part
-            continue
-        if name not in maps:
-            xp = arrays.namespace(part)
-            where = {} if isinstance(part, np.ndarray) else {"device": part.device}
-            maps[name] = xp.empty((frames, *part.shape[1:]), dtype=part.dtype, **where)
-        maps[name][start:stop] = part
+def _empty_maps(scene: _Scene, outputs: tuple[str, ...], shape: tuple[int, int, int]) -> dict[str, Any]:
+    xp = arrays.namespace(scene.faces)
+    where = {"device": scene.faces.device} if arrays.library_of(scene.faces) == "torch" else {}
+    return {
+        name: xp.empty((*shape, *extents), dtype=getattr(xp, dtype), **where)
+        for name, (dtype, extents) in _MAPS.items()
+        if name in outputs
+    }
 
 
 def _keypoints(meshes: list[Mesh], view: View, frames: int) -> dict[str, Any]:

@@ -100,8 +100,7 @@ def _as_mesh(item: Any, index: int) -> Mesh:
 
         return read_mesh(item)
     if _is_pair(item):
-        vertices, faces = (np.asarray(part) if isinstance(part, list) else part for part in item)
-        return Mesh(vertices, faces)
+        return Mesh(*item)
     if hasattr(item, "geometry") and hasattr(item, "graph"):
         from hoirt.render.read import flatten
 

@@ -37,7 +37,7 @@ class Rendered:
             behind the camera; joint 0 is the wrist.
         keypoint_depth: (N, K, 21) float32 metres along z of the same joints.
         normals: (N, H, W, 3) float32 unit face normals in camera space, turned to the camera, 0 where empty.
-        silhouette: (N, H, W) uint8, 1 where anything is.
+        silhouette: (N, H, W) bool, true where anything is.
         faces: (N, H, W) int32 index into the faces of all meshes in a row, -1 where empty.
         barycentrics: (N, H, W, 3) float32 weights of the face's vertices, perspective-correct; 0 where empty.
         categories: category of each instance id that has one.

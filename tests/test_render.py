@@ -1,0 +1,415 @@
+"""hoirt.render against an independent float64 rasteriser: poses, cameras, clips, ids, bad input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hoirt
+import numpy as np
+import pytest
+import render_reference
+import trimesh
+from hoirt import Mesh, View
+from hoirt.hands.model import HandModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SIZE = (48, 64)
+
+
+def box(side: float = 0.1, centre: tuple[float, float, float] = (0, 0, 0.5)) -> tuple[Any, Any]:
+    """Vertices (8, 3) float32 and faces (12, 3) of a cube that was turned a little."""
+    cube = trimesh.creation.box((side, side, side))
+    turn = trimesh.transformations.euler_matrix(0.4, 0.5, 0.6)[:3, :3]
+    vertices = np.asarray(cube.vertices) @ turn.T + centre
+    return vertices.astype(np.float32), np.asarray(cube.faces, np.int32)
+
+
+def hand(centre: tuple[float, float, float] = (0.09, 0, 0.5)) -> Mesh:
+    """hoirt's own right hand, its palm to the camera."""
+    model = HandModel.load("right")
+    posed = model(np.zeros(48))
+    turn = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
+    return Mesh(
+        posed.vertices[0] @ turn.T + np.float32(centre),
+        model.faces,
+        joints=posed.keypoints[0] @ turn.T + np.float32(centre),
+        category=255,
+        name="hand",
+    )
+
+
+CAMERA = View((70.0, 72.0, 31.0, 23.5), None, SIZE)
+
+
+def check(maps: hoirt.Rendered, **arguments: Any) -> None:
+    """Coverage, ids, depth, weights and normals agree but for pixels whose centre lies on an edge."""
+    expected = render_reference.rasterize(
+        **arguments, outputs=("depth", "instances", "faces", "barycentrics", "normals", "silhouette")
+    )
+    same = np.asarray(maps.faces) == expected["faces"]
+    assert same.mean() > 0.999 and maps.depth.shape == expected["depth"].shape
+    np.testing.assert_allclose(maps.depth[same], expected["depth"][same], rtol=1e-5)
+    np.testing.assert_array_equal(maps.segmentation[same], expected["instances"][same])
+    np.testing.assert_array_equal(maps.silhouette[same], expected["silhouette"][same])
+    np.testing.assert_allclose(maps.barycentrics[same], expected["barycentrics"][same], atol=1e-3)
+    np.testing.assert_allclose(maps.normals[same], expected["normals"][same], atol=1e-4)
+
+
+ALL = ("depth", "segmentation", "parts", "normals", "silhouette", "faces", "barycentrics", "keypoints")
+
+
+def test_two_meshes_equal_the_reference() -> None:
+    first, second = box(), box(0.08, (0.04, 0.03, 0.45))
+    maps = hoirt.render([first, Mesh(*second, instance=7, category=3)], CAMERA, modes=ALL)
+    check(
+        maps,
+        vertices=np.concatenate([first[0], second[0]]),
+        faces=np.concatenate([first[1], second[1] + 8]),
+        intrinsics=CAMERA.intrinsics,
+        size=SIZE,
+        instances=np.repeat([0, 7], 12),
+    )
+    assert set(np.unique(maps.segmentation)) == {-1, 0, 7}
+    assert dict(maps.categories) == {7: 3} and maps.hands == () and maps.keypoints.shape == (1, 0, 21, 2)
+
+
+def test_poses_and_moving_cameras_equal_the_reference() -> None:
+    vertices, faces = box(centre=(0, 0, 0))
+    rng = np.random.default_rng(1)
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    for pose in poses:
+        pose[:3, :3] = 1.3 * trimesh.transformations.random_rotation_matrix(rng.random(3))[:3, :3]
+        pose[:3, 3] = rng.uniform(-0.03, 0.03, 3) + (0, 0, 0.5)
+    world = np.tile(np.eye(4), (3, 1, 1))
+    world[:, :3, 3] = rng.uniform(-0.02, 0.02, (3, 3))
+    inner = np.array([[70, 70, 32, 24], [80, 81, 30, 25], [60, 66, 33, 20.5]])
+    maps = hoirt.render(Mesh(vertices, faces, poses), View(inner, world, SIZE), modes=ALL)
+    moved = vertices @ poses[:, :3, :3].swapaxes(1, 2) + poses[:, None, :3, 3]
+    check(maps, vertices=moved, faces=faces, intrinsics=inner, extrinsics=world, size=SIZE)
+    assert maps.frames == 3
+
+
+def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hoirt.render import clip
+
+    vertices, faces = box()
+    moving = vertices + np.linspace(0, 0.05, 7, dtype=np.float32)[:, None, None]
+    still = hand()
+    seen: list[tuple[int, int]] = []
+    whole = hoirt.render([(moving, faces), still], CAMERA, modes=ALL)
+    monkeypatch.setattr(clip, "_CHUNK_PIXELS", 1)
+    parts = hoirt.render(
+        [(moving, faces), still], CAMERA, modes=ALL, threads=2, on_progress=lambda *at: seen.append(at)
+    )
+    assert seen == [(2, 7), (4, 7), (6, 7), (7, 7)]
+    for name in (*ALL, "keypoint_depth"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+        assert len(getattr(parts, name)) == 7
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    one, three = (hoirt.render(hand(), CAMERA, modes=ALL, threads=n) for n in (1, 3))
+    for name in ALL:
+        np.testing.assert_array_equal(getattr(one, name), getattr(three, name))
+
+
+def test_cancel_stops_between_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hoirt.render import clip
+
+    monkeypatch.setattr(clip, "_CHUNK_PIXELS", 1)
+    vertices, faces = box()
+    moving = np.repeat(vertices[None], 5, axis=0)
+    with pytest.raises(hoirt.Cancelled, match="after 1 of 5"):
+        hoirt.render((moving, faces), CAMERA, threads=1, on_progress=lambda done, total: False)
+    token = hoirt.CancelToken()
+    token.cancel()
+    with pytest.raises(hoirt.Cancelled, match="after 0 of 5"):
+        hoirt.render((moving, faces), CAMERA, cancel=token)
+
+
+def test_parts_are_those_of_the_nearest_face() -> None:
+    vertices, faces = box()
+    maps = hoirt.render(
+        [Mesh(vertices, faces, parts=np.arange(12) + 100), box(0.05, (0.1, 0, 0.6))],
+        CAMERA,
+        modes=("parts", "faces"),
+    )
+    numbers = np.array([*range(100, 112), *[0] * 12, -1])
+    np.testing.assert_array_equal(maps.parts, numbers[maps.faces])
+    assert maps.parts.dtype == np.int32
+
+
+def test_keypoints_are_the_projected_joints() -> None:
+    mesh, other = hand(), hand((0.05, 0.02, 0.7))
+    world = np.eye(4)
+    world[:3, 3] = 0.01, -0.02, 0.03
+    view = View((70.0, 72.0, 31.0, 23.5), world, SIZE)
+    maps = hoirt.render([box(), mesh, other], view)
+    for slot, joints in enumerate((mesh.joints, other.joints)):
+        x, y, z = (joints + world[:3, 3]).T.astype(np.float64)
+        np.testing.assert_allclose(maps.keypoints[0, slot, :, 0], 70 * x / z + 31, rtol=1e-5)
+        np.testing.assert_allclose(maps.keypoints[0, slot, :, 1], 72 * y / z + 23.5, rtol=1e-5)
+        np.testing.assert_allclose(maps.keypoint_depth[0, slot], z, rtol=1e-6)
+    assert maps.hands == (1, 2) and maps.keypoints.dtype == np.float32
+
+
+def test_joints_behind_the_camera_have_no_pixels() -> None:
+    maps = hoirt.render(hand((0, 0, -1)), CAMERA)
+    assert np.isnan(maps.keypoints).all() and not maps.depth.any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_torch_in_torch_out(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    vertices, faces = box()
+    vertices = vertices.astype(dtype)
+    pose = np.eye(4, dtype=dtype)
+    plain = hoirt.render(Mesh(vertices, faces, pose), CAMERA, modes=ALL)
+    maps = hoirt.render(
+        Mesh(torch.from_numpy(vertices), torch.from_numpy(faces).long(), torch.from_numpy(pose)),
+        CAMERA,
+        modes=ALL,
+    )
+    for name in ALL:
+        assert isinstance(getattr(maps, name), torch.Tensor)
+        np.testing.assert_array_equal(getattr(maps, name).numpy(), getattr(plain, name))
+    assert torch.equal(hoirt.render((torch.from_numpy(vertices), faces), CAMERA).depth, maps.depth)
+
+
+def test_a_dlpack_tensor_of_no_known_library_gives_tensors() -> None:
+    from hoirt import _core
+
+    vertices, faces = box()
+    maps = hoirt.render((_core.Tensor(vertices), faces), CAMERA, modes="depth")
+    assert isinstance(maps.depth, _core.Tensor)
+    np.testing.assert_array_equal(maps.depth.numpy(), hoirt.render((vertices, faces), CAMERA).depth)
+
+
+def test_scene_assembly_is_the_same_on_torch() -> None:
+    """What a CUDA scene goes through before the launch, on torch's CPU tensors."""
+    torch = pytest.importorskip("torch")
+    from hoirt.render.clip import _Scene
+    from hoirt.render.mesh import as_meshes
+
+    moving = np.repeat(box()[0][None], 4, axis=0) + np.arange(4, dtype=np.float32)[:, None, None]
+    pose = np.eye(4)
+    pose[0, 3] = 0.5
+    plain = as_meshes([(moving, box()[1]), Mesh(*box(), poses=pose, parts=np.arange(12), instance=9)])
+    ours = _Scene(plain)
+    from dataclasses import replace
+
+    def torched(mesh: Mesh) -> Mesh:
+        names = ("vertices", "faces", "poses", "parts")
+        given = {name: getattr(mesh, name) for name in names if getattr(mesh, name) is not None}
+        return replace(mesh, **{name: torch.from_numpy(value) for name, value in given.items()})
+
+    theirs = _Scene([torched(mesh) for mesh in plain])
+    np.testing.assert_array_equal(theirs.faces.numpy(), ours.faces)
+    np.testing.assert_array_equal(theirs.instances.numpy(), ours.instances)
+    np.testing.assert_allclose(theirs.vertices(1, 3).numpy(), ours.vertices(1, 3), atol=1e-12)
+    index = np.array([[-1, 0, 12, 23]])
+    np.testing.assert_array_equal(theirs.parts_of(torch.from_numpy(index)).numpy(), ours.parts_of(index))
+    assert ours.parts_of(index).tolist() == [[-1, 0, 0, 11]]
+
+
+def test_hands_trimesh_objects_and_scenes_are_meshes() -> None:
+    vertices, faces = box()
+    expected = hoirt.render((vertices, faces), CAMERA).depth
+    solid = trimesh.Trimesh(vertices, faces, process=False)
+    np.testing.assert_array_equal(hoirt.render(solid, CAMERA).depth, expected)
+    scene = trimesh.Scene()
+    scene.add_geometry(trimesh.Trimesh(vertices - [0, 0, 0.5], faces, process=False), transform=shift(0.5))
+    np.testing.assert_allclose(hoirt.render(scene, CAMERA).depth, expected, rtol=1e-5)
+    mesh = hand()
+    found = hoirt.Hand(
+        (0, 0, 1, 1), 1.0, "right", np.zeros((21, 2)), mesh.joints, mesh.vertices, mesh.faces,
+        hoirt.Camera(70.0, 72.0, 31.0, 23.5),
+    )  # fmt: skip
+    maps = hoirt.render(found, found.camera, SIZE)
+    np.testing.assert_array_equal(maps.depth, hoirt.render(mesh, CAMERA).depth)
+    assert maps.keypoints.shape == (1, 1, 21, 2) and maps.hands == (0,)
+
+
+def shift(z: float) -> Any:
+    matrix = np.eye(4)
+    matrix[2, 3] = z
+    return matrix
+
+
+def test_depth_of_a_hand_equals_ray_casting() -> None:
+    """trimesh casts rays through the pixel centres, as HandRefiner does; silhouette pixels may differ."""
+    mesh, size = hand(), (64, 64)
+    view = View((190.0, 190.0, 32.0, 32.0), None, size)
+    ours = hoirt.render(mesh, view, modes=("depth", "silhouette")).depth[0]
+    rows, columns = np.mgrid[:64, :64] + 0.5
+    rays = np.stack([(columns - 32) / 190, (rows - 32) / 190, np.ones_like(rows)], axis=-1).reshape(-1, 3)
+    solid = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    caster = trimesh.ray.ray_triangle.RayMeshIntersector(solid)
+    points, ray, _ = caster.intersects_location(np.zeros_like(rays), rays, multiple_hits=False)
+    theirs = np.zeros(64 * 64)
+    theirs[ray] = points[:, 2]
+    theirs = theirs.reshape(64, 64)
+    both = (ours > 0) & (theirs > 0)
+    assert both.sum() > 800 and ((ours > 0) != (theirs > 0)).sum() <= 4
+    np.testing.assert_allclose(ours[both], theirs[both], rtol=1e-5)
+
+
+def test_culling_and_near() -> None:
+    vertices, faces = box()
+    inside_out = faces[:, ::-1]
+    culled = hoirt.render((vertices, inside_out), CAMERA, cull_back_faces=True).depth
+    front = hoirt.render((vertices, faces), CAMERA, cull_back_faces=True).depth
+    assert (culled[front > 0] > front[front > 0]).all()  # the far side, seen from inside
+    assert not hoirt.render((vertices, faces), CAMERA, near=2.0).depth.any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), frames=st.integers(1, 3), which=st.integers(0, 2))
+def test_random_scenes_equal_the_reference(seed: int, frames: int, which: int) -> None:
+    rng = np.random.default_rng(seed)
+    vertices = rng.uniform(-0.3, 0.3, (frames if which != 1 else 1, 9, 3)) + [0, 0, 0.6]
+    faces = rng.permuted(np.tile(np.arange(9), (6, 1)), axis=1)[:, :3].astype(np.int64)
+    inner = rng.uniform([20, 20, 0, 0], [60, 60, 20, 16], (frames if which != 0 else 1, 4))
+    maps = hoirt.render((vertices, faces), View(inner, None, (16, 20)), modes=ALL)
+    expected = render_reference.rasterize(
+        vertices, faces, intrinsics=inner, size=(16, 20), outputs=("depth", "faces")
+    )
+    # Two faces may share all corners, so the depths are compared, not the faces.
+    same = np.isclose(maps.depth, expected["depth"], rtol=1e-5, atol=0)
+    assert same.mean() > 0.98 and ((maps.faces >= 0) == (expected["faces"] >= 0)).mean() > 0.99
+    np.testing.assert_allclose(maps.depth[same], expected["depth"][same], rtol=1e-5)
+
+
+def test_the_package_is_the_function() -> None:
+    import importlib
+
+    package = importlib.import_module("hoirt.render")
+    assert callable(package) and hoirt.render is package
+    np.testing.assert_array_equal(package(box(), CAMERA).depth, package.render(box(), CAMERA).depth)
+
+
+# --- bad input ---
+
+V, F = box()
+
+
+@pytest.mark.parametrize(
+    ("meshes", "message"),
+    [
+        ([], "no mesh"),
+        (3, "mesh 0 is a int; use hoirt.Mesh"),
+        ((V[:, :2], F), r"vertices of mesh 0 must be \(V, 3\) or \(N, V, 3\), not \(8, 2\)"),
+        ((V[:0], F), "vertices of mesh 0 must be"),
+        ((V.astype(np.int32), F), "must be float32 or float64, not int32"),
+        ((V.astype(np.float16), F), "must be float32 or float64, not float16"),
+        ((V.astype(complex), F), "must be float32 or float64, not complex128"),
+        ((np.where(V > 0, np.nan, V).astype(np.float32), F), "NaN or infinity"),
+        ((V, F[:, :2]), r"faces of mesh 0 must be \(F, 3\), not \(12, 2\)"),
+        ((V, F[:0]), r"faces of mesh 0 must be \(F, 3\)"),
+        ((V, F.astype(np.float32)), "faces of mesh 0 must be integers, not float32"),
+        ((V, F + 1), "hold 8; it has 8 vertices, so 0..7 is right"),
+        ((V, F.astype(np.int64) + 2**40), "hold 10995116277"),
+        ((V, F - 1), "hold -1"),
+        ((V, F.astype(bool)), "must be integers, not bool"),
+        (([[1.0, 2.0], [3.0]], F), "mesh 0"),
+        ([(V, F), "missing.obj"], "missing.obj does not exist"),
+        (Mesh(V, F, poses=np.eye(3)), r"poses of mesh 0 must be \(4, 4\) or \(N, 4, 4\), not \(3, 3\)"),
+        (Mesh(V, F, poses=np.full((4, 4), np.inf)), "NaN or infinity"),
+        (Mesh(V, F, joints=np.zeros((16, 3))), r"joints of mesh 0 must be \(21, 3\)"),
+        (Mesh(V, F, parts=np.zeros(3, int)), r"parts of mesh 0 must be \(12,\), not \(3,\)"),
+        (Mesh(V, F, parts=np.full(12, -1)), "parts of mesh 0 hold -1"),
+        (Mesh(V, F, instance=-1), "instance of mesh 0 must be an integer"),
+        (Mesh(V, F, instance=True), "instance of mesh 0 must be an integer"),
+        (Mesh(V, F, category=1.5, name="cup"), r"category of mesh 0 \(cup\) must be an integer"),  # type: ignore[arg-type]
+        (Mesh(np.stack([V, V]), F, poses=np.stack([np.eye(4)] * 3)), r"have \[2, 3\] frames"),
+        ([(np.stack([V, V]), F), (np.stack([V, V, V]), F)], "move over 2 and 3 frames"),
+    ],
+)
+def test_bad_meshes_are_refused(meshes: Any, message: str) -> None:
+    with pytest.raises(hoirt.InputError, match=message):
+        hoirt.render(meshes, CAMERA)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"modes": ("depth", "colour")}, "mode 'colour' is unknown; known are depth"),
+        ({"modes": ()}, "no mode"),
+        ({"size": None, "camera": (70, 70, 32, 24)}, "size of the picture is not known"),
+        ({"size": (0, 5)}, "each side must be 1..8192"),
+        ({"size": (8193, 5)}, "each side must be 1..8192"),
+        ({"size": (4.5, 5)}, "whole pixels"),
+        ({"size": 5}, "whole pixels"),
+        ({"near": 0.0}, "near must be a positive"),
+        ({"near": float("nan")}, "near must be a positive"),
+        ({"near": "1"}, "near must be a positive"),
+        ({"threads": -1}, "threads must be"),
+        ({"threads": 1.5}, "threads must be"),
+        ({"backend": "opengl"}, "backend 'opengl' is unknown; known are hoirt, nvdiffrast"),
+        ({"backend": "nvdiffrast"}, "on the CPU"),
+        (
+            {"camera": View(np.tile([70.0, 70, 32, 24], (3, 1)), None, SIZE)},
+            "over 2 frames but the camera over 3",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"camera": CAMERA, **change}
+    camera = arguments.pop("camera")
+    with pytest.raises(hoirt.InputError, match=message):
+        hoirt.render((np.stack([V, V]), F), camera, **arguments)
+
+
+def test_two_libraries_are_refused() -> None:
+    torch = pytest.importorskip("torch")
+    from hoirt import _core
+
+    with pytest.raises(hoirt.InputError, match="are of hoirt and torch"):
+        hoirt.render([(torch.from_numpy(V), F), (_core.Tensor(V), F)], CAMERA)
+
+
+def test_what_does_not_fit_is_out_of_memory() -> None:
+    moving = np.broadcast_to(V, (100_000, 8, 3))
+    with pytest.raises(hoirt.OutOfMemory, match="do not fit"):
+        hoirt.render((moving, F), (70, 70, 32, 24), (8192, 8192), modes="barycentrics")
+
+
+class CudaArray:
+    """What a CUDA tensor looks like to the dispatch, on a machine that has none."""
+
+    shape, ndim, dtype = (8, 3), 2, "float32"
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError("on a device")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+
+def test_cuda_arrays_without_the_cuda_module_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from hoirt.render import clip
+
+    monkeypatch.setitem(sys.modules, "hoirt._core_cuda", None)
+    mesh = Mesh(CudaArray(), CudaArray(), instance=0)
+    with pytest.raises(hoirt.BackendError, match="hoirt was built without CUDA"):
+        clip._rasterizer([mesh], "hoirt")
+    with pytest.raises(hoirt.InputError, match="some vertices are on the CPU"):
+        clip._rasterizer([mesh, Mesh(V, F)], "hoirt")
+
+
+def test_cuda_scenes_equal_the_cpu() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    pytest.importorskip("hoirt._core_cuda", reason="hoirt was built without CUDA")
+    moving = np.stack([V, V + np.float32(0.02)])
+    plain = hoirt.render(Mesh(moving, F, parts=np.arange(12)), CAMERA, modes=ALL)
+    mesh = Mesh(torch.from_numpy(moving).cuda(), torch.from_numpy(F).cuda(), parts=torch.arange(12).cuda())
+    maps = hoirt.render(mesh, CAMERA, modes=ALL)
+    assert maps.depth.is_cuda
+    for name in ("faces", "segmentation", "parts", "silhouette"):
+        np.testing.assert_array_equal(getattr(maps, name).cpu().numpy(), getattr(plain, name))
+    np.testing.assert_allclose(maps.depth.cpu().numpy(), plain.depth, rtol=1e-6)
