@@ -11,7 +11,7 @@ import numpy as np
 from hoirt.errors import BackendError, Cancelled, InputError, OutOfMemory
 from hoirt.render import arrays
 from hoirt.render.mesh import JOINTS, Mesh, as_meshes
-from hoirt.render.rendered import Rendered
+from hoirt.render.rendered import Category, Rendered
 from hoirt.render.view import View
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def render(
             maps["segmentation"] = maps.pop("instances")
     if "keypoints" in wanted:
         maps |= _keypoints(given, view, frames)
-    with_joints = [mesh for mesh in given if mesh.joints is not None]
-    hands = with_joints + [mesh for mesh in given if mesh.joints is None and mesh.is_hand]
+    # Those with joints first, in the order of the keypoints.
+    hands = sorted((mesh for mesh in given if mesh.is_hand), key=lambda mesh: mesh.joints is None)
     return Rendered(
         size=view.size,
         frames=frames,
-        categories={_id(mesh): mesh.category for mesh in given if mesh.category is not None},
+        categories=_categories(given),
         hands=tuple(dict.fromkeys(_id(mesh) for mesh in hands)),
         **{name: arrays.into_library(array, library) for name, array in maps.items()},
     )
@@ -187,6 +187,18 @@ def _rasterizer(meshes: list[Mesh], backend: str) -> Callable[..., Any]:
 def _id(mesh: Mesh) -> int:
     assert mesh.instance is not None  # as_meshes has given it one
     return mesh.instance
+
+
+def _categories(meshes: list[Mesh]) -> dict[int, Category]:
+    found: dict[int, Category] = {}
+    for mesh in meshes:
+        category: Category = "hand" if mesh.is_hand else mesh.category
+        if found.setdefault(_id(mesh), category) != category:
+            raise InputError(
+                f"two meshes have the instance id {mesh.instance} but the categories "
+                f"{found[_id(mesh)]!r} and {category!r}"
+            )
+    return found
 
 
 class _Scene:

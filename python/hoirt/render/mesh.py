@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from hoirt.imaging.arrays import is_array
 from hoirt.render.arrays import axis_arrays, is_finite, is_floating, is_integral, to_int32
 
 JOINTS = 21
-HAND_CATEGORY = 255  # of the DexYCB masks that PAM reads
 MAX_ID = 2**31 - 1
 
 
@@ -29,8 +28,8 @@ class Mesh:
         poses: object to world, (4, 4), or (N, 4, 4) over N frames; affine, so it may scale; None: identity.
         instance: id >= 0 that the mesh has in the segmentation; None: its place in the scene.
         parts: (F,) integers >= 0, a part number for each face; None: all 0.
-        category: class number for segmentation palettes: 255 for a hand, a DexYCB or OakInk2 object number;
-            None: unknown.
+        category: what it is, for segmentation palettes: "hand", or an object's number in DexYCB (1..21) or
+            OakInk2 (2..120); None: "hand" if it has joints, else unknown.
         joints: (21, 3) or (N, 21, 3) in the frame of the vertices: wrist, thumb, index, middle, ring, pinky,
             four each, tips last. A mesh with joints is a hand.
         name: for messages.
@@ -41,14 +40,14 @@ class Mesh:
     poses: Any = None
     instance: int | None = None
     parts: Any = None
-    category: int | None = None
+    category: Literal["hand"] | int | None = None
     joints: Any = None
     name: str = ""
 
     @property
     def is_hand(self) -> bool:
-        """Whether the mesh counts as a hand: it has joints, or the category of a hand."""
-        return self.joints is not None or self.category == HAND_CATEGORY
+        """Whether the mesh counts as a hand."""
+        return self.category == "hand" or (self.category is None and self.joints is not None)
 
     @property
     def frames(self) -> int:
@@ -92,9 +91,7 @@ def _as_mesh(item: Any, index: int) -> Mesh:
     if isinstance(item, Mesh):
         return item
     if isinstance(item, Hand):
-        return Mesh(
-            item.vertices, item.faces, joints=item.joints, category=HAND_CATEGORY, name=f"{item.side} hand"
-        )
+        return Mesh(item.vertices, item.faces, joints=item.joints, name=f"{item.side} hand")
     if isinstance(item, str | os.PathLike):
         from hoirt.render.read import read_mesh
 
@@ -139,7 +136,8 @@ def _checked(mesh: Mesh, index: int) -> Mesh:
     joints = None
     if mesh.joints is not None:
         joints = _moving(mesh.joints, f"the joints of {what}", (JOINTS, 3))
-    for name, value in (("instance", mesh.instance), ("category", mesh.category)):
+    numbers = {"instance": mesh.instance, "category": None if mesh.category == "hand" else mesh.category}
+    for name, value in numbers.items():
         if value is not None and not (_is_int(value) and 0 <= value <= MAX_ID):
             raise InputError(f"the {name} of {what} must be an integer 0..{MAX_ID}, not {value!r}")
     lengths = {len(array) for array in (vertices, poses, joints) if array is not None} - {1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hoirt.errors import InputError
 from hoirt.render.arrays import CUDA_DEVICES, axis_arrays, device_of, into_library, library_of
 
+Category: TypeAlias = Literal["hand"] | int | None
 STYLES = {
     "handrefiner": ("depth", "segmentation"),
     "pam-depth": ("depth",),
@@ -40,7 +41,7 @@ class Rendered:
         silhouette: (N, H, W) bool, true where anything is.
         faces: (N, H, W) int32 index into the faces of all meshes in a row, -1 where empty.
         barycentrics: (N, H, W, 3) float32 weights of the face's vertices, perspective-correct; 0 where empty.
-        categories: category of each instance id that has one.
+        categories: what each instance id of the scene is: "hand", an object's number, or None: unknown.
         hands: the instance ids of hands; of those with joints, in the order of `keypoints`, first.
     """
 
@@ -55,7 +56,7 @@ class Rendered:
     silhouette: Any = field(default=None, repr=False)
     faces: Any = field(default=None, repr=False)
     barycentrics: Any = field(default=None, repr=False)
-    categories: Mapping[int, int] = field(default_factory=dict)
+    categories: Mapping[int, Category] = field(default_factory=dict)
     hands: tuple[int, ...] = ()
 
     def picture(self, style: str, **options: Any) -> Any:
@@ -114,8 +115,19 @@ class Rendered:
     def _pam_segmentation(self, **options: Any) -> NDArray[np.uint8]:
         from hoirt.render.encode import pam_segmentation
 
-        classes = options.pop("classes", None) or self.categories
-        return pam_segmentation(self._map("segmentation"), classes, **options)
+        ids = sorted(self.categories)
+        classes = [category for number in ids if (category := self.categories[number]) is not None]
+        if len(classes) < len(ids):
+            unknown = [number for number in ids if self.categories[number] is None]
+            raise InputError(
+                f'what instance {unknown[0]} is was not said; give hoirt.Mesh(..., category="hand" or the '
+                "object's number)"
+            )
+        instances = self._map("segmentation")
+        if ids != list(range(len(ids))):  # the encoder's classes are a list
+            table = np.array(ids, np.int32)
+            instances = np.where(instances < 0, -1, np.searchsorted(table, instances)).astype(np.int32)
+        return pam_segmentation(instances, classes, **options)
 
     def _keypoints(self, *, dataset: str = "dexycb", **options: Any) -> NDArray[np.uint8]:
         return self._drawn(dataset, **options)
@@ -123,8 +135,8 @@ class Rendered:
     def _openpose(self, **options: Any) -> NDArray[np.uint8]:
         return self._drawn("openpose", **options)
 
-    def _drawn(self, style: str, *, use_depth: bool = True, **options: Any) -> NDArray[np.uint8]:
-        """Each hand drawn by itself, and laid over the ones before."""
+    def _drawn(self, style: Any, *, use_depth: bool = True, **options: Any) -> NDArray[np.uint8]:
+        """Each hand drawn over the ones before."""
         from hoirt.render.draw import draw_hand
 
         joints, depth = self._map("keypoints"), self._map("keypoint_depth")
@@ -133,10 +145,9 @@ class Rendered:
         canvas = np.zeros((self.frames, *self.size, 3), np.uint8)
         for hand in range(joints.shape[1]):
             # A joint behind the camera is a missing one, which the drawings write as -1.
-            flat = np.ascontiguousarray(np.nan_to_num(joints[:, hand], nan=-1.0))
-            order = np.ascontiguousarray(depth[:, hand]) if use_depth and style != "openpose" else None
-            drawn = draw_hand(flat, self.size, style=style, depth=order, **options)
-            np.copyto(canvas, drawn, where=drawn.any(axis=-1, keepdims=True))
+            flat = np.nan_to_num(joints[:, hand], nan=-1.0)
+            order = depth[:, hand] if use_depth and style != "openpose" else None
+            canvas = draw_hand(flat, style=style, depth=order, below=canvas, **options)
         return canvas
 
     def _normals(self, **options: Any) -> NDArray[np.uint8]:
