@@ -1,4 +1,4 @@
-"""scene.json: meshes, their motion and the camera of a clip in one file; see docs/rendering.md for the schema."""
+"""scene.json: meshes, their motion and the camera of a clip in one file; docs/rendering.md has the schema."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ANY = 1e30
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What a scene file says: `meshes` and `view` for `hoirt.render`, and the frames per second of its video."""
+    """What a scene file says: `meshes` and `view` for `hoirt.render`, and `fps`, frames per second."""
 
     meshes: list[Mesh]
     view: View
@@ -168,6 +168,6 @@ def _numbers(entry: Json, depth: int) -> Any:
 def _category(entry: Json) -> Literal["hand"] | int:
     if entry.value == "hand":
         return "hand"
-    if isinstance(entry.value, int) and not isinstance(entry.value, bool):
-        return entry.integer(0, MAX_ID)
-    entry.fail('"hand" or the number of an object')
+    if not isinstance(entry.value, int) or isinstance(entry.value, bool):
+        entry.fail('"hand" or the number of an object')
+    return entry.integer(0, MAX_ID)
