@@ -208,9 +208,15 @@ HOIRT_HD void draw_convex(const Point* points, int count, Sink& sink) {
   }
 }
 
-// A line of `thickness` pixels (2 or more) with round ends.
+// A line of `thickness` pixels (2 or more) with round ends; first cut to whole pixels, `thickness` outside of the picture,
+// which changes its slope a little, as in OpenCV.
 template <typename Sink>
 HOIRT_HD void draw_line(Point a, Point b, int thickness, Sink& sink) {
+  a = {a.x + thickness, a.y + thickness};
+  b = {b.x + thickness, b.y + thickness};
+  if (!clip_line(sink.width - 1 + 2 * thickness, sink.height - 1 + 2 * thickness, a, b)) return;
+  a = {a.x - thickness, a.y - thickness};
+  b = {b.x - thickness, b.y - thickness};
   const Point from{a.x * fixed_one, a.y * fixed_one}, to{b.x * fixed_one, b.y * fixed_one};
   const auto dx = static_cast<double>(a.x - b.x), dy = static_cast<double>(b.y - a.y);
   const std::int64_t half_width = thickness * (fixed_one / 2);
