@@ -15,9 +15,9 @@ from hoirt.render.clip import render
 from hoirt.render.mesh import Mesh, as_meshes
 from hoirt.render.view import View
 
-# How far a joint may lie under its own skin, in metres: wrist, thumb, then four fingers, root to tip. Measured
-# on hoirt's hand along the palm's and the back's normal and 40 degrees around; a finger in front of a finger is
-# further away.
+# How far a joint may lie under its own skin, in metres: wrist, thumb, then four fingers, root to tip.
+# Measured on hoirt's hand, within 40 degrees of the palm's and the back's normal; a finger in front of a
+# finger is further away.
 JOINT_MARGINS = (0.04, 0.04, 0.03, 0.025, 0.025, *(0.025, 0.015, 0.015, 0.012) * 4)
 VISIBLE, SELF_OCCLUDED, OBJECT_OCCLUDED, OUTSIDE = range(4)
 Bools = NDArray[np.bool_]
