@@ -58,8 +58,8 @@ def test_a_scene_is_flattened_and_its_geometries_are_parts(tmp_path: Path) -> No
     path = tmp_path / "two.glb"
     path.write_bytes(exported(two_boxes(), "glb"))
     mesh = read_mesh(path)
-    assert len(mesh.faces) == 12 + 320 and np.unique(mesh.parts, return_counts=True)[1].tolist() == [12, 320]
-    far = mesh.vertices[mesh.faces[mesh.parts == 1]]
+    assert len(mesh.faces) == 12 + 320 and np.unique(mesh.parts, return_counts=True)[1].tolist() == [320, 12]
+    far = mesh.vertices[mesh.faces[mesh.parts == 0]]
     assert far[..., 2].max() < -0.35
 
 
@@ -88,10 +88,12 @@ def test_damaged_mesh_files_are_refused(suffix: str, damage: str, tmp_path: Path
 
 def test_a_ply_that_promises_too_much_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "huge.ply"
-    path.write_bytes(
-        b"ply\nformat binary_little_endian 1.0\nelement vertex 999999999999\nproperty float x\n"
-        b"property float y\nproperty float z\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n" + b"\0" * 99
+    header = (
+        "ply\nformat binary_little_endian 1.0\nelement vertex 999999999999\nproperty float x\n"
+        "property float y\nproperty float z\nelement face 1\n"
+        "property list uchar int vertex_indices\nend_header\n"
     )
+    path.write_bytes(header.encode() + b"\0" * 99)
     with pytest.raises((hoirt.InputError, hoirt.OutOfMemory), match=r"huge\.ply"):
         read_mesh(path)
 

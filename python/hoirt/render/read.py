@@ -56,7 +56,7 @@ def flatten(scene: Any, what: str) -> Mesh:
     parts: list[Any] = []
     offset = 0
     numbers: dict[str, int] = {}
-    for node in scene.graph.nodes_geometry:
+    for node in sorted(scene.graph.nodes_geometry, key=str):  # the same numbers every time
         transform, geometry_name = scene.graph[node]
         geometry = scene.geometry[geometry_name]
         triangles = np.asarray(getattr(geometry, "faces", ()))

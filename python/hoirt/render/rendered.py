@@ -95,12 +95,21 @@ class Rendered:
     def _map(self, name: str) -> NDArray[Any]:
         return np.asarray(axis_arrays(getattr(self, name), name))
 
+    def _places(self) -> NDArray[np.int32]:
+        """The segmentation with each id's place among the sorted ids, as the encoders count them."""
+        instances, ids = self._map("segmentation"), sorted(self.categories)
+        if ids == list(range(len(ids))):
+            return instances
+        places = np.searchsorted(np.array(ids, np.int32), instances)
+        return np.where(instances < 0, np.int32(-1), places.astype(np.int32))
+
     def _handrefiner(self, **options: Any) -> NDArray[np.uint8]:
         from hoirt.render.encode import hand_depth
 
-        depth, instances = self._map("depth"), self._map("segmentation")
+        depth, instances = self._map("depth"), self._places()
         if self.hands:
-            is_hand = np.isin(instances, self.hands)
+            ids = sorted(self.categories)
+            is_hand = np.isin(instances, [ids.index(number) for number in self.hands])
             depth, instances = (
                 np.where(is_hand, depth, np.float32(0)),
                 np.where(is_hand, instances, np.int32(-1)),
@@ -123,11 +132,7 @@ class Rendered:
                 f'what instance {unknown[0]} is was not said; give hoirt.Mesh(..., category="hand" or the '
                 "object's number)"
             )
-        instances = self._map("segmentation")
-        if ids != list(range(len(ids))):  # the encoder's classes are a list
-            table = np.array(ids, np.int32)
-            instances = np.where(instances < 0, -1, np.searchsorted(table, instances)).astype(np.int32)
-        return pam_segmentation(instances, classes, **options)
+        return pam_segmentation(self._places(), classes, **options)
 
     def _keypoints(self, *, dataset: str = "dexycb", **options: Any) -> NDArray[np.uint8]:
         return self._drawn(dataset, **options)

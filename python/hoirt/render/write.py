@@ -51,7 +51,7 @@ def millimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
     rounded = np.rint(np.asarray(depth, np.float64) * MILLIMETRES)
     if not ((rounded >= 0) & (rounded <= 65535)).all():
         raise InputError(
-            f"16-bit millimetres hold depths of 0..65.535 m, not {np.nanmin(depth):g}..{np.nanmax(depth):g}; "
+            f"16-bit millimetres hold depths of 0..65.535 m, not {np.min(depth):g}..{np.max(depth):g}; "
             "write EXR"
         )
     return np.asarray(np.where(depth > 0, np.maximum(rounded, 1), 0), np.uint16)
