@@ -42,16 +42,16 @@ def hand_depth(
     depth: float32 metres along z, 0 where nothing is seen.
     - (N, H, W) with `instances` int32 (N, H, W), the id of the hand (0..65535) or -1: one z-buffer of all hands. The
       range of a hand is that of its visible pixels.
-    - (N, M, H, W) without `instances`: M hands drawn one by one, sorted from far to near, as the reference does. A
-      later hand covers an earlier one whichever is nearer at the pixel.
+    - (N, M, H, W), always with N, without `instances`: M hands drawn one by one, sorted from far to near, as the
+      reference does. A later hand covers an earlier one whichever is nearer at the pixel.
     Source: HandRefiner, arXiv 2311.17957, preprocessor/meshgraphormer.py.
     """
     from hoirt import _core
 
     if rounding not in ("truncate", "nearest"):
         raise InputError(f'rounding must be "truncate" or "nearest", not {rounding!r}')
-    single = 2 if instances is not None else 3
-    z, one = _with_frames(depth, single)
+    # Without instances (M, H, W) is refused: it may be a clip whose instances were forgotten.
+    z, one = _with_frames(depth, 2) if instances is not None else (depth, False)
     ids = None if instances is None else _with_frames(instances, 2)[0]
     return _without_frames(
         _core.hand_depth(
@@ -104,7 +104,7 @@ def pam_segmentation(
     2..120 for "oakink2" (the labels of its object_id.json). Both hands of OakInk2 have one colour.
     "dexycb" takes the ADE20K colour of the object's own number, and for the hand that of number 149; "oakink2" takes
     20 + label, the hand having label 1. The background is black. The clip that PAM ships for DexYCB shows these
-    colours times two modulo 256, which its training did not.
+    colours times two modulo 256, an artefact.
     Source: PAM, training/hoi_utils.py and gen_hand_seg_oakink2.py.
     """
     from hoirt import _core
