@@ -117,9 +117,7 @@ def test_the_range_of_a_covered_hand_is_its_own_only_one_by_one() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    SEEDS, SIDES, SIDES, st.sampled_from(["disparity", "depth"]), st.floats(0.0, 1.0), st.floats(0.0, 1.0)
-)
+@given(SEEDS, SIDES, SIDES, st.sampled_from(["disparity", "depth"]), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
 def test_pam_depth_equals_the_formula(
     seed: int, height: int, width: int, normalise: Any, a: float, b: float
 ) -> None:

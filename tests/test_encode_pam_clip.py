@@ -1,4 +1,4 @@
-"""Style and colours of the encoders against the condition clips that PAM itself ships; skipped where they are absent."""
+"""Colours of the encoders against the condition clips that PAM ships; skipped where they are absent."""
 
 from __future__ import annotations
 
