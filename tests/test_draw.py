@@ -23,7 +23,9 @@ def black(size: tuple[int, int]) -> np.ndarray:
     return np.zeros((*size, 3), np.uint8)
 
 
-def random_hands(rng: np.random.Generator, size: tuple[int, int], spread: float, count: int = 4) -> np.ndarray:
+def random_hands(
+    rng: np.random.Generator, size: tuple[int, int], spread: float, count: int = 4
+) -> np.ndarray:
     """Joints around points of the picture, many of them outside of it."""
     centres = rng.uniform((0, 0), size[::-1], (count, 1, 2))
     joints = centres + rng.normal(0.0, spread, (count, 21, 2))
@@ -41,9 +43,7 @@ def test_pam_equals_opencv(style: Any, seed: int, height: int, width: int, sprea
     drawn = draw_hand(joints, (height, width), style=style, depth=depth, side=side)
     fingers = reference.RIGHT if side else reference.LEFT
     for picture, hand, z in zip(drawn, joints, depth, strict=True):
-        wanted = reference.pam(
-            black((height, width)), hand, HALF_WIDTHS[style], fingers, bool(z[0] < z[20])
-        )
+        wanted = reference.pam(black((height, width)), hand, HALF_WIDTHS[style], fingers, bool(z[0] < z[20]))
         np.testing.assert_array_equal(picture, wanted)
 
 
@@ -98,7 +98,9 @@ def test_limbs_cover_joints_and_their_order_turns_with_depth() -> None:
     size = (100, 100)
     forward = draw_hand(joints, size)
     np.testing.assert_array_equal(draw_hand(joints, size, depth=depth[::-1]), forward)
-    np.testing.assert_array_equal(draw_hand(joints, size, depth=np.full(21, 0.5)), forward)  # equal: not nearer
+    np.testing.assert_array_equal(
+        draw_hand(joints, size, depth=np.full(21, 0.5)), forward
+    )  # equal: not nearer
     reversed_order = draw_hand(joints, size, depth=depth)
     assert (forward != reversed_order).any()
     np.testing.assert_array_equal(reversed_order, reference.pam(black(size), joints, (6, 3), reverse=True))
@@ -117,7 +119,9 @@ def test_colours_saturate() -> None:
 def test_openpose_colours_equal_opencv() -> None:
     for k, colour in enumerate(openpose_hand()[1]):
         picture = black((8, 8))
-        cv2.line(picture, (2, 4), (6, 4), [255.0 * v for v in reference.matplotlib_hsv(k / 20.0)], thickness=2)
+        cv2.line(
+            picture, (2, 4), (6, 4), [255.0 * v for v in reference.matplotlib_hsv(k / 20.0)], thickness=2
+        )
         np.testing.assert_array_equal(picture[4, 4], colour)
 
 
@@ -152,9 +156,7 @@ def test_openpose_leaves_out_joints_at_the_border_only() -> None:
 def test_hands_are_drawn_on_top_of_pictures_below() -> None:
     rng = np.random.default_rng(1)
     left, right = rng.uniform(10, 90, (2, 2, 21, 2))
-    both = draw_hand(
-        right, style="oakink2", side="right", below=draw_hand(left, (100, 100), style="oakink2")
-    )
+    both = draw_hand(right, style="oakink2", side="right", below=draw_hand(left, (100, 100), style="oakink2"))
     for picture, a, b in zip(both, left, right, strict=True):
         first = reference.pam(black((100, 100)), a, (4, 2))
         np.testing.assert_array_equal(picture, reference.pam(first, b, (4, 2), reference.RIGHT))

@@ -1,4 +1,4 @@
-"""Hands of 21 joints drawn as the pictures that PAM and OpenPose ControlNets take, pixel for pixel as OpenCV draws."""
+"""Hands of 21 joints as the pictures that PAM and OpenPose ControlNets take, pixel by pixel as in OpenCV."""
 
 from __future__ import annotations
 
@@ -31,20 +31,22 @@ def draw_hand(
 ) -> NDArray[np.uint8]:
     """A hand per frame on black, RGB uint8 (N, H, W, 3); without the axis N if `joints_2d` comes without it.
 
-    joints_2d: (N, 21, 2) or (21, 2), floating or integer pixels (x, y), within +-2^30; wrist, then thumb, index,
-    middle, ring and little finger from root to tip. Parts outside of the picture are cut.
-    size: (H, W), sides 1..8192. below: uint8 (N, H, W, 3) to draw on (a copy of it) instead of black, for further
-    hands; it has the size then.
+    joints_2d: (N, 21, 2) or (21, 2), floating or integer pixels (x, y), within +-2^30; wrist, then thumb,
+    index, middle, ring and little finger from root to tip. Parts outside of the picture are cut.
+    size: (H, W), sides 1..8192. below: uint8 (N, H, W, 3) to draw on (a copy of it) instead of black, for
+    further hands; it has the size then.
 
-    "dexycb" and "oakink2" are PAM's keypoints. Coordinates are rounded, halves to even; 21 discs of radius 3, then 20
-    ellipses as 1-degree polygons between joints 5 to 150 pixels apart (both ends excluded), their half width 6 for
-    the thumb and 3 for fingers (DexYCB) or 4 and 2 (OakInk2). Joint i and limb i have the colour of finger i // 4, 35
-    brighter for each i % 4, saturated. With `depth` (N, 21), metres or any unit, limbs, not joints, are drawn in
-    reversed order where the wrist is nearer than the last joint. A frame with a coordinate of exactly -1 is left
-    blank. side="right" has the red and grey colours of OakInk2's right hands.
-    "openpose" is ControlNet's hand: 20 lines of thickness 2 round the hues, then blue discs of radius 4; coordinates
-    are cut to integers, and joints at x < 1 or y < 1 are left out together with their lines; `depth` and `side` do
-    not apply. It is the drawing of the annotator alone, without its search for hands and without a body.
+    "dexycb" and "oakink2" are PAM's keypoints. Coordinates are rounded, halves to even; 21 discs of radius
+    3, then 20 ellipses as 1-degree polygons between joints 5 to 150 pixels apart (both ends excluded),
+    their half width 6 for the thumb and 3 for fingers (DexYCB) or 4 and 2 (OakInk2). Joint i and limb i
+    have the colour of finger i // 4, 35 brighter for each i % 4, saturated. With `depth` (N, 21), metres or
+    any unit, limbs, not joints, are drawn in reversed order where the wrist is nearer than the last joint.
+    A frame with a coordinate of exactly -1 is left blank. side="right" has the red and grey colours of
+    OakInk2's right hands.
+    "openpose" is ControlNet's hand: 20 lines of thickness 2 round the hues, then blue discs of radius 4;
+    coordinates are cut to integers, and joints at x < 1 or y < 1 are left out together with their lines;
+    `depth` and `side` do not apply. It is the drawing of the annotator alone, without its search for hands
+    and without a body.
 
     Source: PAM, training/hoi_utils.py and gen_hand_seg_oakink2.py; ControlNet, annotator/openpose/util.py.
     InputError: wrong shapes, dtypes, NaN, unknown names.

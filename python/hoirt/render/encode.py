@@ -1,7 +1,8 @@
-"""Raster buffers as the pictures that condition networks: HandRefiner's and PAM's depth, PAM's segmentation, normals.
+"""Raster buffers as pictures that condition networks: HandRefiner's and PAM's depth, segmentation, normals.
 
-Every encoder takes a clip with the leading axis N, or one frame without it, and gives the same. `threads` 0 is all
-cores; the bits do not depend on it. Wrong shapes, dtypes and values (NaN, unknown ids) are InputErrors.
+Every encoder takes a clip with the leading axis N, or one frame without it, and gives the same. `threads` 0
+is all cores; the bits do not depend on it. Wrong shapes, dtypes and values (NaN, unknown ids) are
+InputErrors.
 """
 
 from __future__ import annotations
@@ -31,32 +32,30 @@ def hand_depth(
     rounding: Literal["truncate", "nearest"] = "truncate",
     threads: int = 0,
 ) -> NDArray[np.uint8]:
-    """HandRefiner's depth uint8 (N, H, W): every hand from 255 at its nearest pixel to `farthest`, 0 background.
+    """HandRefiner's depth uint8 (N, H, W): every hand from 255, nearest, to `farthest`, 0 background.
 
-    A hand's value at depth z is 255 (1 - 0.8 (z - nearest) / (farthest - nearest)), where 0.8 is
-    (255 - `farthest`) / 255 and the range is that of the hand's own pixels, so hands are not comparable with each
+    A hand's value at depth z is 255 (1 - 0.8 (z - nearest) / (farthest - nearest)), where 0.8 is (255 -
+    `farthest`) / 255 and the range is that of the hand's own pixels, so hands are not comparable with each
     other. "truncate" cuts to a byte as the reference's cast does; its farthest pixel then often has 50, as
-    255 (1 - 0.8) is a little less than 51 in float64. "nearest" rounds. A hand all of whose pixels have one depth is
-    255, where the reference divides by zero.
+    255 (1 - 0.8) is a little less than 51 in float64. "nearest" rounds. A hand all of whose pixels have one
+    depth is 255, where the reference divides by zero.
 
     depth: float32 metres along z, 0 where nothing is seen.
-    - (N, H, W) with `instances` int32 (N, H, W), the id of the hand (0..65535) or -1: one z-buffer of all hands. The
-      range of a hand is that of its visible pixels.
-    - (N, M, H, W) without `instances`: M hands drawn one by one, sorted from far to near, as the reference does. A
-      later hand covers an earlier one whichever is nearer at the pixel.
+    - (N, H, W) with `instances` int32 (N, H, W), the id of the hand (0..65535) or -1: one z-buffer of all
+      hands. The range of a hand is that of its visible pixels.
+    - (N, M, H, W), always with N, without `instances`: M hands drawn one by one, sorted from far to near,
+      as the reference does. A later hand covers an earlier one whichever is nearer at the pixel.
     Source: HandRefiner, arXiv 2311.17957, preprocessor/meshgraphormer.py.
     """
     from hoirt import _core
 
     if rounding not in ("truncate", "nearest"):
         raise InputError(f'rounding must be "truncate" or "nearest", not {rounding!r}')
-    single = 2 if instances is not None else 3
-    z, one = _with_frames(depth, single)
+    # Without instances (M, H, W) is refused: it may be a clip whose instances were forgotten.
+    z, one = _with_frames(depth, 2) if instances is not None else (depth, False)
     ids = None if instances is None else _with_frames(instances, 2)[0]
     return _without_frames(
-        _core.hand_depth(
-            z, ids, farthest=farthest, nearest_integer=rounding == "nearest", threads=threads
-        ),
+        _core.hand_depth(z, ids, farthest=farthest, nearest_integer=rounding == "nearest", threads=threads),
         one,
     )
 
@@ -71,10 +70,11 @@ def pam_depth(
 ) -> NDArray[np.uint8]:
     """PAM's depth, RGB uint8 (N, H, W, 3): inferno colours, near bright, background black.
 
-    The disparity 1 / z is normalised over the whole clip, not per frame, to `low` (farthest) .. `high` (nearest) with
-    0 <= low <= high <= 1, and times 255, cut to an integer, it is the index of the colour; "depth" normalises -z. A
-    flat clip has the colour of `high`. PAM's own maps come from a depth estimator whose range holds the whole room
-    before the background is blackened: there the foreground spans about 38/255 to 213/255.
+    The disparity 1 / z is normalised over the whole clip, not per frame, to `low` (farthest) .. `high`
+    (nearest) with 0 <= low <= high <= 1, and times 255, cut to an integer, it is the index of the colour;
+    "depth" normalises -z. A flat clip has the colour of `high`. PAM's own maps come from a depth estimator
+    whose range holds the whole room before the background is blackened: there the foreground spans about
+    38/255 to 213/255.
 
     depth: float32 (N, H, W), metres along z, 0 where nothing is seen.
     Source: PAM, training/dataset.py; DepthCrafter, run.py and depthcrafter/utils.py (vis_sequence_depth).
@@ -100,11 +100,12 @@ def pam_segmentation(
 ) -> NDArray[np.uint8]:
     """PAM's segmentation, RGB uint8 (N, H, W, 3), of instances int32 (N, H, W), -1 where nothing is seen.
 
-    `classes[i]` is what instance i is: "hand", or the object's number in the data set: 1..21 (YCB) for "dexycb",
-    2..120 for "oakink2" (the labels of its object_id.json). Both hands of OakInk2 have one colour.
-    "dexycb" takes the ADE20K colour of the object's own number, and for the hand that of number 149; "oakink2" takes
-    20 + label, the hand having label 1. The background is black. The clip that PAM ships for DexYCB shows these
-    colours times two modulo 256, which its training did not.
+    `classes[i]` is what instance i is: "hand", or the object's number in the data set: 1..21 (YCB) for
+    "dexycb", 2..120 for "oakink2" (the labels of its object_id.json). Both hands of OakInk2 have one
+    colour.
+    "dexycb" takes the ADE20K colour of the object's own number, and for the hand that of number 149;
+    "oakink2" takes 20 + label, the hand having label 1. The background is black. The clip that PAM ships
+    for DexYCB shows these colours times two modulo 256, an artefact.
     Source: PAM, training/hoi_utils.py and gen_hand_seg_oakink2.py.
     """
     from hoirt import _core
@@ -118,7 +119,7 @@ def pam_segmentation(
 def segmentation_colours(
     classes: Sequence[Literal["hand"] | int], dataset: Literal["dexycb", "oakink2"] = "dexycb"
 ) -> NDArray[np.uint8]:
-    """The colours that pam_segmentation gives: the background's, then those of `classes`; uint8 (1 + classes, 3)."""
+    """The colours of pam_segmentation: the background's, then those of `classes`; uint8 (1 + classes, 3)."""
     if dataset not in ("dexycb", "oakink2"):
         raise InputError(f'dataset must be "dexycb" or "oakink2", not {dataset!r}')
     if isinstance(classes, str) or not isinstance(classes, Sequence):
@@ -132,9 +133,9 @@ def normals_picture(
 ) -> NDArray[np.uint8]:
     """Unit normals float32 (N, H, W, 3) as RGB uint8: red x, green y, blue z, each round(255 (n + 1) / 2).
 
-    "opencv" keeps the camera's axes: x right, y down, z away, so a surface that faces the camera is (128, 128, 0).
-    "opengl" turns y and z round, as normal maps usually are: it is (128, 128, 255). Where nothing is seen the normal
-    is the zero vector and the picture black.
+    "opencv" keeps the camera's axes: x right, y down, z away, so a surface that faces the camera is (128,
+    128, 0). "opengl" turns y and z round, as normal maps usually are: it is (128, 128, 255). Where nothing
+    is seen the normal is the zero vector and the picture black.
     """
     from hoirt import _core
 
@@ -151,9 +152,8 @@ def _ade_row(entry: object, dataset: str) -> int:
     objects = range(1, _YCB_OBJECTS + 1) if dataset == "dexycb" else _OAKINK_OBJECTS
     # A bool is an int in Python, but True is no object's number.
     if isinstance(entry, bool | np.bool_) or not isinstance(entry, int | np.integer) or entry not in objects:
-        raise InputError(
-            f'a class of "{dataset}" must be "hand" or an object\'s number in {objects[0]}..{objects[-1]}, not {entry!r}'
-        )
+        wanted = f'"hand" or an object\'s number in {objects[0]}..{objects[-1]}'
+        raise InputError(f'a class of "{dataset}" must be {wanted}, not {entry!r}')
     return int(entry) + (_OAKINK_SHIFT if dataset == "oakink2" else 0)
 
 

@@ -1,4 +1,4 @@
-"""Colour tables of the encoders, as numbers: inferno, ADE20K's classes, PAM's hands, OpenPose's rainbow; all RGB uint8."""
+"""Colour tables of the encoders, RGB uint8: inferno, ADE20K's classes, PAM's hands, OpenPose's rainbow."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ADE20K = """
     b8ff000085ffffd60019c2c266ff005c00ff000000
 """
 
-# hsv(i / 20, 1, 1) for limb i as OpenCV rounds it: which halves go up depends on the last bit, so they are recorded.
+# hsv(i / 20, 1, 1) of limb i as OpenCV rounds it; which halves go up is up to the last bit, so: numbers.
 _RAINBOW = """
     ff0000ff4d00ff9900ffe500ccff0080ff0033ff0000ff1900ff6600ffb300ffff00b2ff0066ff0019ff3300ff8000ff
     cc00ffff00e6ff0099ff004d
@@ -82,7 +82,7 @@ def pam_hand(*, right: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.uint
 
 
 def openpose_hand() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """ControlNet's colours of the 21 joints (21, 3), all blue, and of the 20 limbs (20, 3), once round the hues."""
+    """ControlNet's colours of the 21 joints (21, 3), all blue, and 20 limbs (20, 3), once round the hues."""
     return np.tile(np.array([0, 0, 255], np.uint8), (21, 1)), _table(_RAINBOW)
 
 
