@@ -54,7 +54,7 @@ def rasterize(
         InputError: back-face removal, which nvdiffrast does not have.
     """
     try:
-        import nvdiffrast.torch as nvdiffrast  # type: ignore[import-not-found]
+        import nvdiffrast.torch as nvdiffrast
         import torch
     except ImportError as error:
         raise BackendError(
