@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import hoirt
@@ -15,6 +18,7 @@ from hoirt.render.nvdiffrast import clip_matrices
 from hoirt.render.nvdiffrast import rasterize as nvdiffrast_rasterize
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from test_render import ALL, CAMERA, SIZE, box, hand
 
 # --- cameras ---
@@ -184,6 +188,19 @@ def test_one_id_cannot_be_two_things() -> None:
     meshes = [Mesh(*box(), instance=1, category=3), Mesh(*box(), instance=1, category=4)]
     with pytest.raises(hoirt.InputError, match="two meshes have the instance id 1"):
         hoirt.render(meshes, CAMERA)
+
+
+def test_the_gallery_is_made_by_its_example(tmp_path: Path) -> None:
+    """docs/rendering.md shows what examples/render_gallery.py writes."""
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, str(root / "examples" / "render_gallery.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == sorted(path.name for path in (root / "docs" / "images").glob("render_*.png"))
+    for name in written:
+        ours, shown = (np.asarray(Image.open(folder / name)) for folder in (tmp_path, root / "docs/images"))
+        assert (ours != shown).mean() < 0.01, f"docs/images/{name} is not what the example writes"
 
 
 # --- occlusion ---

@@ -37,7 +37,7 @@ _MAPS: dict[str, tuple[str, tuple[int, ...]]] = {  # dtype, and extents behind (
 }
 MODES = (*_OUTPUTS, "keypoints")
 BACKENDS = ("hoirt", "nvdiffrast")
-_CHUNK_PIXELS = 1 << 24  # of one call: some tenths of a second, after which Ctrl-C is heard
+_CHUNK_PIXELS = 1 << 25  # of one call: about a second, after which Ctrl-C is heard
 
 
 def render(
