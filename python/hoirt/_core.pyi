@@ -22,6 +22,11 @@ __all__: list[str] = [
     "StepInfo",
     "StepTable",
     "Tensor",
+    "coloured_depth",
+    "coloured_instances",
+    "coloured_normals",
+    "draw_hands",
+    "hand_depth",
     "open_backend",
     "paste",
     "philox4x32",
@@ -311,6 +316,64 @@ class DenoiseLoop:
 
         All arrays are float32 on the CPU. Raises InputError, BackendError, Cancelled, KeyboardInterrupt.
         """
+
+def coloured_depth(
+    depth: numpy.typing.ArrayLike,
+    colours: numpy.typing.ArrayLike,
+    *,
+    low: typing.SupportsFloat | typing.SupportsIndex,
+    high: typing.SupportsFloat | typing.SupportsIndex,
+    disparity: bool,
+    threads: typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    uint8 (N, H, W, 3) of depth float32 (N, H, W) through colours uint8 (256, 3); see
+    hoirt.render.encode.pam_depth.
+    """
+
+def coloured_instances(
+    instances: numpy.typing.ArrayLike, colours: numpy.typing.ArrayLike, *, threads: typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    uint8 (N, H, W, 3) of instances int32 (N, H, W) through colours uint8 (1 + ids, 3), background first.
+    """
+
+def coloured_normals(
+    normals: numpy.typing.ArrayLike, *, flip: bool, threads: typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    uint8 (N, H, W, 3) of normals float32 (N, H, W, 3); see hoirt.render.encode.normals_picture.
+    """
+
+def draw_hands(
+    pictures: numpy.typing.ArrayLike,
+    joints: numpy.typing.ArrayLike,
+    depth: numpy.typing.ArrayLike | None,
+    *,
+    lines: bool,
+    joint_radius: typing.SupportsIndex,
+    half_widths: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    joint_colours: numpy.typing.ArrayLike,
+    limb_colours: numpy.typing.ArrayLike,
+    threads: typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    Copies of pictures uint8 (N, H, W, 3) with hands drawn on them: joints float64 (N, 21, 2) in pixels,
+    depth float64 (N, 21) or None; see hoirt.render.draw.draw_hand.
+    """
+
+def hand_depth(
+    depth: numpy.typing.ArrayLike,
+    instances: numpy.typing.ArrayLike | None,
+    *,
+    farthest: typing.SupportsIndex,
+    nearest_integer: bool,
+    threads: typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    uint8 (N, H, W) of depth float32 (N, H, W) with instances int32 (N, H, W), or of depth (N, M, H, W),
+    hands from far to near, with None; see hoirt.render.encode.hand_depth.
+    """
 
 def open_backend(path: str) -> Backend:
     """
