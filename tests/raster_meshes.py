@@ -1,4 +1,4 @@
-"""Meshes that are hard to rasterise, from a random generator; the pictures are 48 x 64 at about 100 pixels focal length."""
+"""Meshes that are hard to rasterise, from a random generator, for pictures of 48 x 64."""
 
 from __future__ import annotations
 

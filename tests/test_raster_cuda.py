@@ -32,7 +32,9 @@ def on_cpu(drawn: dict[str, Any]) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("index", [torch.int32, torch.int64])
 def test_the_same_bits_as_on_the_cpu(cuda: Any, kind: str, dtype: torch.dtype, index: torch.dtype) -> None:
-    clip = torch.from_numpy(np.stack([KINDS[kind](np.random.default_rng(seed)) for seed in range(5)])).to(dtype)
+    clip = torch.from_numpy(np.stack([KINDS[kind](np.random.default_rng(seed)) for seed in range(5)])).to(
+        dtype
+    )
     faces = torch.arange(clip.shape[1], dtype=index).reshape(-1, 3)
     instances = torch.arange(len(faces), dtype=torch.int32) * 7
     poses = np.tile(np.eye(4)[:3], (5, 1, 1))
@@ -40,9 +42,7 @@ def test_the_same_bits_as_on_the_cpu(cuda: Any, kind: str, dtype: torch.dtype, i
     options = {"intrinsics": CAMERA, "extrinsics": poses, "size": SIZE, "near": 0.05, "outputs": ALL}
     wanted = _core.rasterize(clip, faces, instances=instances, **options)
     for place in ("cuda", "cpu"):  # of faces and instances
-        drawn = on_cpu(
-            cuda.rasterize(clip.cuda(), faces.to(place), instances=instances.to(place), **options)
-        )
+        drawn = on_cpu(cuda.rasterize(clip.cuda(), faces.to(place), instances=instances.to(place), **options))
         assert set(drawn) == set(wanted)
         for name in ALL:
             np.testing.assert_array_equal(drawn[name], wanted[name], err_msg=name)
@@ -57,7 +57,10 @@ def test_large_faces_and_a_stream(cuda: Any, scale: float) -> None:
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         drawn = cuda.rasterize(
-            torch.from_numpy(vertices).cuda(), torch.from_numpy(faces).cuda(), stream=stream.cuda_stream, **options
+            torch.from_numpy(vertices).cuda(),
+            torch.from_numpy(faces).cuda(),
+            stream=stream.cuda_stream,
+            **options,
         )
         for name, array in on_cpu(drawn).items():
             np.testing.assert_array_equal(array, wanted[name], err_msg=name)

@@ -1,4 +1,4 @@
-"""The rasteriser against a float64 reference on random and adversarial meshes, and its promises about shared edges."""
+"""The rasteriser against a float64 reference on adversarial meshes, and its promises about shared edges."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ SIZE = (48, 64)
 ALL = ("depth", "instances", "faces", "barycentrics", "normals", "silhouette")
 # Pixels; a vertex moves by at most half of 1/16384 pixel along each axis.
 SNAPPED = 1e-4
+
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25, deadline=None)
@@ -84,7 +85,7 @@ def test_extrinsics_equal_the_reference(seed: int) -> None:
 def test_every_pixel_of_a_closed_quad_is_covered_exactly_once(
     scale: float, tilt: float, snapped: bool, seed: int
 ) -> None:
-    """Each face drawn alone; larger than the picture, beyond the guard band and through the near plane too."""
+    """Each face drawn alone; also beyond the guard band and through the near plane."""
     rng = np.random.default_rng(seed)
     flat, faces = tessellated(rng, 6)
     if snapped:  # corners and edges through pixel centres
