@@ -1,4 +1,4 @@
-"""What a pinhole camera sees of triangles, pixel by pixel in float64 NumPy: the oracle of the rasteriser's tests."""
+"""What a camera sees of triangles, pixel by pixel in float64 NumPy: the oracle of the rasteriser."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Seen:
-    """Per pixel (H, W): depth of the nearest face, inf where none; of the next one; the face, -1 where none; and the
-    distance in pixels to the nearest edge of any face as projected.
+    """Per pixel (H, W): depth of the nearest face, inf where none; of the next one; the face, -1 where
+    none; and the distance in pixels to the nearest edge of any face as projected.
     """
 
     depth: Floats
@@ -45,7 +45,7 @@ def look(
     near: float = 1e-3,
     extrinsics: Floats | None = None,
 ) -> Seen:
-    """Every face against every pixel: inside all edges of its clipped projection, depth where the ray meets its plane."""
+    """Every face against every pixel: inside its clipped projection, depth where the ray meets its plane."""
     points = np.asarray(vertices, np.float64)
     if extrinsics is not None:
         points = points @ extrinsics[:3, :3].T + extrinsics[:3, 3]

@@ -20,7 +20,7 @@ def draw(
 
 
 def test_hand_refiner_depth_equals_trimesh_rays() -> None:
-    """The depth map of a hand as HandRefiner makes it, by ray casting: equal but for a pixel or two on an outline."""
+    """A hand as HandRefiner makes its depth, by ray casting: equal but for a pixel or two on an outline."""
     model = HandModel.load("right")
     turn = np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]])
     vertices = model.template @ turn.T + [0, 0.1, 0.5]
@@ -97,7 +97,7 @@ FACE = np.array([[0, 1, 2]])
         (TRIANGLE[:0], FACE, {}, "there are 0"),
         (TRIANGLE[None][:0], FACE, {}, "0 frames"),
         (TRIANGLE * np.nan, FACE, {}, "vertex 0 of frame 0 holds NaN"),
-        (np.stack([TRIANGLE, TRIANGLE * [[1], [1], [np.inf]]]), FACE, {}, "vertex 2 of frame 1 .* infinity"),
+        (np.stack([TRIANGLE, [*TRIANGLE[:2], [0, 0, np.inf]]]), FACE, {}, "vertex 2 of frame 1 .* infinity"),
         (TRIANGLE.astype(float) * 1e40, FACE, {}, "beyond 1e30"),
         (TRIANGLE, FACE, {"size": (0, 4)}, "pixels"),
         (TRIANGLE, FACE, {"size": (9000, 4)}, "8192"),
@@ -117,7 +117,7 @@ FACE = np.array([[0, 1, 2]])
         (TRIANGLE, FACE, {"extrinsics": np.eye(4) * 2}, "0 0 0 1"),
         (TRIANGLE, FACE, {"extrinsics": np.eye(4)[:3] * np.nan}, "extrinsics with NaN"),
         (TRIANGLE, FACE, {"extrinsics": np.eye(4)[:3] * 1e40}, "beyond 1e30"),
-        (TRIANGLE, FACE, {"extrinsics": np.stack([np.eye(4)] * 2), "intrinsics": np.ones((3, 4))}, "same number"),
+        (TRIANGLE, FACE, {"extrinsics": np.ones((2, 3, 4)), "intrinsics": np.ones((3, 4))}, "same number"),
         (np.stack([TRIANGLE] * 2), FACE, {"intrinsics": np.ones((3, 4))}, "same number"),
         (TRIANGLE, FACE, {"instances": np.zeros(2, np.int32)}, "instances must have shape"),
         (TRIANGLE, FACE, {"instances": np.array([-1])}, "0 or more"),

@@ -244,7 +244,10 @@ Raster allocate(const Wanted& wanted, std::int64_t frames, const View& view) {
 }  // namespace
 
 Raster rasterize(const Scene& scene, const Wanted& wanted, int threads) {
-  const std::int64_t frames = check(scene);
+  check_vertices(scene.vertices.shape(), scene.vertices.dtype());
+  check_faces(scene.faces, scene.vertices.dim(1));
+  if (!scene.instances.shape().empty()) check_instances(scene.instances, scene.faces.dim(0));
+  const std::int64_t frames = check_views(scene.vertices.dim(0), scene.cameras, scene.view);
   const View& view = scene.view;
   Raster out = allocate(wanted, frames, view);
   threads = thread_count(threads);

@@ -38,20 +38,20 @@ void check_camera(const Camera& camera, std::size_t index) {
 
 }  // namespace
 
-std::int64_t check(const Scene& scene) {
-  const auto& [vertices, faces, instances, cameras, view] = scene;
-  if (vertices.rank() != 3 || vertices.dim(2) != 3) {
-    throw InputError("vertices must have shape (V, 3) or (N, V, 3), not " + to_string(vertices.shape()));
+void check_vertices(const Shape& shape, DType dtype) {
+  if (shape.size() != 3 || shape[2] != 3) {
+    throw InputError("vertices must have shape (V, 3) or (N, V, 3), not " + to_string(shape));
   }
-  if (vertices.dtype() != DType::f32 && vertices.dtype() != DType::f64) {
-    throw InputError("vertices must hold float32 or float64, not " + to_string(vertices.dtype()));
+  if (dtype != DType::f32 && dtype != DType::f64) {
+    throw InputError("vertices must hold float32 or float64, not " + to_string(dtype));
   }
+}
+
+void check_faces(const Tensor& faces, std::int64_t count) {
   if (faces.rank() != 2 || faces.dim(1) != 3) {
     throw InputError("faces must have shape (F, 3), not " + to_string(faces.shape()));
   }
   if (faces.dim(0) > INT32_MAX) throw InputError("there must be fewer than 2^31 faces");
-  check_view(view);
-  const std::int64_t count = vertices.dim(1);
   const std::span<const std::int32_t> indices(faces.data<std::int32_t>(), faces.size());
   for (std::size_t i = 0; i < indices.size(); ++i) {
     if (indices[i] < 0 || indices[i] >= count) {
@@ -59,21 +59,26 @@ std::int64_t check(const Scene& scene) {
                        "; there are " + std::to_string(count));
     }
   }
-  if (!instances.shape().empty()) {
-    if (instances.shape() != Shape{faces.dim(0)}) {
-      throw InputError("instances must have shape (F,) = (" + std::to_string(faces.dim(0)) + ",), not " +
-                       to_string(instances.shape()));
-    }
-    const std::span<const std::int32_t> ids(instances.data<std::int32_t>(), instances.size());
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      if (ids[i] < 0) {
-        throw InputError("the instance of face " + std::to_string(i) + " is " + std::to_string(ids[i]) +
-                         "; it must be 0 or more");
-      }
+}
+
+void check_instances(const Tensor& instances, std::int64_t face_count) {
+  if (instances.shape() != Shape{face_count}) {
+    throw InputError("instances must have shape (F,) = (" + std::to_string(face_count) + ",), not " +
+                     to_string(instances.shape()));
+  }
+  const std::span<const std::int32_t> ids(instances.data<std::int32_t>(), instances.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0) {
+      throw InputError("the instance of face " + std::to_string(i) + " is " + std::to_string(ids[i]) +
+                       "; it must be 0 or more");
     }
   }
+}
+
+std::int64_t check_views(std::int64_t meshes, const std::vector<Camera>& cameras, const View& view) {
+  check_view(view);
   for (std::size_t i = 0; i < cameras.size(); ++i) check_camera(cameras[i], i);
-  const std::int64_t meshes = vertices.dim(0), views = static_cast<std::int64_t>(cameras.size());
+  const auto views = static_cast<std::int64_t>(cameras.size());
   const std::int64_t frames = meshes == 1 ? views : meshes;
   if (frames < 1 || (meshes != 1 && meshes != frames) || (views != 1 && views != frames)) {
     throw InputError("there are vertices of " + std::to_string(meshes) + " frames and cameras of " +
