@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import hoirt
@@ -214,6 +215,57 @@ def test_scene_assembly_is_the_same_on_torch() -> None:
     index = np.array([[-1, 0, 12, 23]])
     np.testing.assert_array_equal(theirs.parts_of(torch.from_numpy(index)).numpy(), ours.parts_of(index))
     assert ours.parts_of(index).tolist() == [[-1, 0, 0, 11]]
+
+
+@pytest.mark.parametrize("pixels", [1, 1 << 25])
+def test_the_way_of_cuda_tensors(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's CPU tensors taken for CUDA ones, with the CPU's rasteriser in the place of the CUDA module."""
+    torch = pytest.importorskip("torch")
+    from types import ModuleType
+
+    from hoirt import _core
+    from hoirt.render import arrays, clip
+
+    streams: list[int] = []
+
+    def on_device(vertices: Any, faces: Any, *, stream: int, **options: Any) -> dict[str, Any]:
+        assert isinstance(vertices, torch.Tensor) and vertices.is_contiguous()
+        assert isinstance(faces, torch.Tensor) and isinstance(options["instances"], torch.Tensor)
+        streams.append(stream)
+        found = _core.rasterize(vertices, faces, **options)
+        return {name: _core.Tensor(array) for name, array in found.items()}
+
+    still = hand()
+    joints = np.stack([still.joints, still.joints + np.float32(0.01)])
+    moving = np.stack([box()[0]] * 3) + np.linspace(0, 0.05, 3, dtype=np.float32)[:, None, None]
+    pose = np.eye(4)
+    pose[0, 3] = 0.02
+    plain = [
+        Mesh(moving, box()[1], pose, parts=np.arange(12)),
+        Mesh(still.vertices, still.faces, joints=joints[0]),
+    ]
+    expected = hoirt.render(plain, CAMERA, modes=ALL)
+    module = ModuleType("hoirt._core_cuda")
+    module.rasterize = on_device  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "hoirt._core_cuda", module)
+    monkeypatch.setattr(hoirt, "_core_cuda", module, raising=False)
+    monkeypatch.setattr(arrays, "CPU_DEVICES", (0,))
+    monkeypatch.setattr(arrays, "CUDA_DEVICES", (1,))
+    monkeypatch.setattr(arrays, "stream_of", lambda array: 77)
+    monkeypatch.setattr(clip, "_CHUNK_PIXELS", pixels)
+    there = [
+        Mesh(torch.from_numpy(moving), box()[1], torch.from_numpy(pose), parts=np.arange(12)),
+        Mesh(
+            torch.from_numpy(still.vertices),
+            torch.from_numpy(still.faces),
+            joints=torch.from_numpy(joints[0]),
+        ),
+    ]
+    maps = hoirt.render(there, CAMERA, modes=ALL, threads=1)
+    assert streams == [77] * (3 if pixels == 1 else 1)
+    for name in (*ALL, "keypoint_depth"):
+        assert isinstance(getattr(maps, name), torch.Tensor)
+        np.testing.assert_array_equal(getattr(maps, name).numpy(), getattr(expected, name))
 
 
 def test_hands_trimesh_objects_and_scenes_are_meshes() -> None:

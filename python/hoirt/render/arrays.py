@@ -107,6 +107,30 @@ def stretched(array: Any, frames: int) -> Any:
     return namespace(array).broadcast_to(array, (frames, *array.shape[1:]))
 
 
+def beside(array: Any, other: Any) -> Any:
+    """A CPU array on the device and in the library of `other`; one that is there already as it is."""
+    if not isinstance(array, np.ndarray) or isinstance(other, np.ndarray):
+        return array
+    where = {"device": other.device} if library_of(other) == "torch" else {}
+    return namespace(other).asarray(array, **where)
+
+
+def contiguous(array: Any) -> Any:
+    """A row-major copy, or the array itself if it is that already."""
+    library = library_of(array)
+    if library == "torch":
+        return array.contiguous()
+    return array if library == "jax" else namespace(array).ascontiguousarray(array)
+
+
+def stream_of(array: Any) -> int:
+    """The CUDA stream that the array's library works on now, as an integer; 0: the default stream."""
+    library = library_of(array)
+    if library == "torch":
+        return int(namespace(array).cuda.current_stream(array.device).cuda_stream)
+    return int(namespace(array).cuda.get_current_stream().ptr) if library == "cupy" else 0
+
+
 def on_cpu(array: Any) -> Any:
     """A small array as NumPy, copied from its device if need be."""
     if isinstance(array, np.ndarray):

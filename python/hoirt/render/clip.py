@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,7 +117,10 @@ def render(
         frames=frames,
         categories=_categories(given),
         hands=tuple(dict.fromkeys(_id(mesh) for mesh in hands)),
-        **{name: arrays.into_library(array, library) for name, array in maps.items()},
+        **{
+            name: arrays.into_library(arrays.beside(array, given[0].vertices), library)
+            for name, array in maps.items()
+        },
     )
 
 
@@ -178,7 +183,7 @@ def _rasterizer(meshes: list[Mesh], backend: str) -> Callable[..., Any]:
             raise BackendError(
                 "this build of hoirt's CUDA module has no rasterizer; move the vertices to the CPU"
             )
-        return found
+        return partial(found, stream=arrays.stream_of(meshes[0].vertices))
     from hoirt import _core
 
     return _core.rasterize
@@ -205,23 +210,19 @@ class _Scene:
     """All meshes as one list of triangles."""
 
     def __init__(self, meshes: list[Mesh]) -> None:
-        self.meshes = meshes
+        # On a device everything goes beside the vertices.
+        self.meshes = [
+            replace(mesh, faces=arrays.beside(mesh.faces, mesh.vertices), poses=_beside(mesh.poses, mesh))
+            for mesh in meshes
+        ]
         offsets = np.cumsum([0, *(mesh.vertices.shape[1] for mesh in meshes)])
         if offsets[-1] > 2**31 - 1:
             raise InputError(f"the scene has {offsets[-1]} vertices; at most 2147483647 are supported")
         self.faces = arrays.joined(
-            [mesh.faces + int(offset) for mesh, offset in zip(meshes, offsets, strict=False)], 0
+            [mesh.faces + int(at) for mesh, at in zip(self.meshes, offsets, strict=False)], 0
         )
         ids = [np.full(mesh.faces.shape[0], _id(mesh), np.int32) for mesh in meshes]
-        self.instances = self._on_device(np.concatenate(ids))
-
-    def _on_device(self, array: Any) -> Any:
-        """A NumPy array beside the faces: itself, or a copy on their device."""
-        if isinstance(self.faces, np.ndarray):
-            return array
-        xp = arrays.namespace(self.faces)
-        where = {"device": self.faces.device} if arrays.library_of(self.faces) == "torch" else {}
-        return xp.asarray(array, **where)
+        self.instances = arrays.beside(np.concatenate(ids), self.faces)
 
     def vertices(self, start: int, stop: int) -> Any:
         """World vertices (stop - start, V, 3), or (1, V, 3) where nothing moves."""
@@ -237,11 +238,13 @@ class _Scene:
             np.zeros(mesh.faces.shape[0], np.int32) if mesh.parts is None else mesh.parts
             for mesh in self.meshes
         ]
-        if not isinstance(self.faces, np.ndarray):
-            numbers = [self._on_device(part) if isinstance(part, np.ndarray) else part for part in numbers]
         # The extra last entry is what the index -1 finds.
-        table = arrays.joined([*numbers, self._on_device(np.full(1, -1, np.int32))], 0)
-        return table[faces]
+        table = [*numbers, np.full(1, -1, np.int32)]
+        return arrays.joined([arrays.beside(part, self.faces) for part in table], 0)[faces]
+
+
+def _beside(array: Any, mesh: Mesh) -> Any:
+    return None if array is None else arrays.beside(array, mesh.vertices)
 
 
 def _world(mesh: Mesh, points: Any, start: int, stop: int) -> Any:
@@ -269,14 +272,14 @@ def _rendered_maps(
     assert view.size is not None
     step = max(options["threads"] or os.cpu_count() or 1, _CHUNK_PIXELS // (view.size[0] * view.size[1]), 1)
     try:
-        maps = _empty_maps(scene, outputs, (frames, *view.size)) if step < frames else {}
+        maps = _Maps(scene, outputs, (frames, *view.size), step)
         for start in range(0, frames, step):
             if cancel is not None and cancel.cancelled:
                 raise Cancelled(f"rendering was cancelled after {start} of {frames} frames")
             stop = min(start + step, frames)
             cameras = view.part(start, stop)
             chunk = rasterize(
-                scene.vertices(start, stop),
+                arrays.contiguous(scene.vertices(start, stop)),
                 scene.faces,
                 intrinsics=cameras.intrinsics,
                 size=view.size,
@@ -285,27 +288,37 @@ def _rendered_maps(
                 outputs=outputs,
                 **options,
             )
-            if step < frames:
-                for name, part in chunk.items():
-                    maps[name][start:stop] = part
-            else:
-                maps = chunk
+            maps.keep(chunk, start, stop)
             if on_progress is not None and on_progress(stop, frames) is False:
                 raise Cancelled(f"on_progress stopped the rendering after {stop} of {frames} frames")
+        return maps.whole()
     except MemoryError as error:
         height, width = view.size
         raise OutOfMemory(f"{frames} frames of {height}x{width} do not fit into memory: {error}") from error
-    return maps
 
 
-def _empty_maps(scene: _Scene, outputs: tuple[str, ...], shape: tuple[int, int, int]) -> dict[str, Any]:
-    xp = arrays.namespace(scene.faces)
-    where = {"device": scene.faces.device} if arrays.library_of(scene.faces) == "torch" else {}
-    return {
-        name: xp.empty((*shape, *extents), dtype=getattr(xp, dtype), **where)
-        for name, (dtype, extents) in _MAPS.items()
-        if name in outputs
-    }
+class _Maps:
+    """The maps of a clip, put together from chunks of frames."""
+
+    def __init__(self, scene: _Scene, outputs: tuple[str, ...], shape: tuple[int, int, int], step: int):
+        self.library = arrays.library_of(scene.faces)
+        self.chunks: dict[str, list[Any]] = {name: [] for name in outputs}
+        # On the CPU a clip of several chunks is written into place, so that memory holds it only once.
+        self.placed: dict[str, Any] = {}
+        if self.library == "numpy" and step < shape[0]:
+            for name in outputs:
+                dtype, extents = _MAPS[name]
+                self.placed[name] = np.empty((*shape, *extents), dtype)
+
+    def keep(self, chunk: dict[str, Any], start: int, stop: int) -> None:
+        for name, part in chunk.items():
+            if self.placed:
+                self.placed[name][start:stop] = part
+            else:
+                self.chunks[name].append(arrays.into_library(part, self.library))
+
+    def whole(self) -> dict[str, Any]:
+        return self.placed or {name: arrays.joined(parts, 0) for name, parts in self.chunks.items()}
 
 
 def _keypoints(meshes: list[Mesh], view: View, frames: int) -> dict[str, Any]:
@@ -313,8 +326,8 @@ def _keypoints(meshes: list[Mesh], view: View, frames: int) -> dict[str, Any]:
     for mesh in meshes:
         if mesh.joints is None:
             continue
-        joints = _world(mesh, mesh.joints, 0, frames)
-        flat, depth = view.project(arrays.on_cpu(joints))
+        still = replace(mesh, poses=None if mesh.poses is None else arrays.on_cpu(mesh.poses))
+        flat, depth = view.project(_world(still, arrays.on_cpu(mesh.joints), 0, frames))
         pixels.append(np.broadcast_to(flat, (frames, JOINTS, 2)))
         depths.append(np.broadcast_to(depth, (frames, JOINTS)))
     if not pixels:
