@@ -16,7 +16,7 @@ from hoirt.render.exr import exr_bytes
 from hoirt.render.read import read_mesh
 from hoirt.render.scene import read_scene
 from hoirt.render.write import millimetres, numbered, write_exr, write_png, write_png16, write_video
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
 from PIL import Image
@@ -84,6 +84,26 @@ def test_damaged_mesh_files_are_refused(suffix: str, damage: str, tmp_path: Path
         pytest.skip("half of an OBJ file is an OBJ file")
     with pytest.raises(hoirt.InputError, match=r"bad\."):
         hoirt.render(path, hoirt.View((50, 50, 20, 20), None, (40, 40)))
+
+
+WHOLE = {
+    suffix: exported(trimesh.creation.icosphere(1, 0.1), suffix) for suffix in ("obj", "ply", "stl", "glb")
+}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(suffix=st.sampled_from(sorted(WHOLE)), seed=st.integers(0, 2**32 - 1), count=st.integers(1, 12))
+def test_changed_bytes_give_a_mesh_or_an_error(suffix: str, seed: int, count: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    data = np.frombuffer(WHOLE[suffix], np.uint8).copy()
+    data[rng.integers(0, min(len(data), 10 ** int(rng.integers(2, 5))), count)] = rng.integers(0, 256, count)
+    path = tmp_path / f"changed.{suffix}"
+    path.write_bytes(data.tobytes())
+    try:
+        depth = hoirt.render(path, hoirt.View((50, 50, 20, 20), None, (40, 40)), modes="depth").depth
+    except (hoirt.InputError, hoirt.OutOfMemory):
+        return
+    assert np.isfinite(depth).all()
 
 
 def test_a_ply_that_promises_too_much_is_refused(tmp_path: Path) -> None:

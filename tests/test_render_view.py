@@ -256,6 +256,17 @@ def test_a_hand_seen_from_its_thumb_hides_its_fingers() -> None:
         np.testing.assert_array_equal(found.state[0, 0] == 1, expected)
 
 
+def test_occlusion_takes_arrays_of_any_library() -> None:
+    from hoirt import _core
+
+    torch = pytest.importorskip("torch")
+    mesh = hand()
+    expected = hoirt.joint_occlusion(mesh, CLOSE).state
+    for convert in (torch.from_numpy, _core.Tensor):
+        other = Mesh(convert(mesh.vertices), mesh.faces, joints=convert(mesh.joints))
+        np.testing.assert_array_equal(hoirt.joint_occlusion(other, CLOSE).state, expected)
+
+
 def test_a_mask_of_a_network_takes_the_place_of_the_objects() -> None:
     mesh = hand()
     mask = np.zeros((240, 320), bool)

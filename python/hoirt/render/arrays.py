@@ -133,9 +133,10 @@ def stream_of(array: Any) -> int:
 
 def on_cpu(array: Any) -> Any:
     """A small array as NumPy, copied from its device if need be."""
-    if isinstance(array, np.ndarray):
-        return array
-    return array.cpu().numpy() if library_of(array) == "torch" else array.get()
+    library = library_of(array)
+    if library == "torch":
+        return array.cpu().numpy()
+    return array.get() if library == "cupy" else as_numpy(array, "the array")
 
 
 def _dtype(array: Any) -> str:
