@@ -106,6 +106,13 @@ def test_changed_bytes_give_a_mesh_or_an_error(suffix: str, seed: int, count: in
     assert np.isfinite(depth).all()
 
 
+def test_flat_vertices_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flat.obj"
+    path.write_text("v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n")
+    with pytest.raises(hoirt.InputError, match=r"flat\.obj"):
+        read_mesh(path)
+
+
 def test_a_ply_that_promises_too_much_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "huge.ply"
     header = (

@@ -63,6 +63,8 @@ def flatten(scene: Any, what: str) -> Mesh:
         if triangles.size == 0:  # lines and point clouds
             continue
         points = np.asarray(geometry.vertices, np.float64)
+        if points.shape[1:] != (3,) or triangles.shape[1:] != (3,):
+            raise InputError(f"{what} holds vertices or faces that do not have three numbers each")
         if np.linalg.det(transform[:3, :3]) < 0:  # a mirrored instance would look inside out
             triangles = triangles[:, ::-1]
         vertices.append(points @ transform[:3, :3].T + transform[:3, 3])
