@@ -6,6 +6,7 @@
 
 #include "csrc/bindings/arguments.h"
 #include "csrc/bindings/convert.h"
+#include "csrc/bindings/encode_style.h"
 #include "csrc/bindings/module.h"
 #include "csrc/cpu/encode.h"
 
@@ -63,17 +64,6 @@ Picture coloured_normals(const ArrayLike& normals, bool flip, const Integer& thr
   return encoded([&] { return cpu::encode_normals(vectors, flip, workers); });
 }
 
-// Copies (rows, 3) colours into the style's table.
-template <std::size_t Rows>
-void copy_colours(const py::object& object, const char* name, std::uint8_t (&table)[Rows][3]) {
-  const Tensor colours = tensor_from(object, name, DType::u8);
-  if (colours.shape() != Shape{static_cast<std::int64_t>(Rows), 3}) {
-    throw InputError(std::string(name) + " must have shape (" + std::to_string(Rows) + ", 3), not " +
-                     to_string(colours.shape()));
-  }
-  std::copy_n(colours.data<std::uint8_t>(), 3 * Rows, &table[0][0]);
-}
-
 Picture draw_hands(const ArrayLike& pictures, const ArrayLike& joints, const OptionalArray& depth, bool lines,
                    const Integer& joint_radius, const std::pair<int, int>& half_widths,
                    const ArrayLike& joint_colours, const ArrayLike& limb_colours, const Integer& threads) {
@@ -81,16 +71,7 @@ Picture draw_hands(const ArrayLike& pictures, const ArrayLike& joints, const Opt
   const Tensor points = tensor_from(joints, "joints", DType::f64);
   const auto z = optional_tensor(depth, "the joints' depth", DType::f64);
   const int workers = to_int(threads, "threads", INT32_MAX);
-  raster::HandStyle style;
-  style.lines = lines;
-  style.joint_radius = to_int(joint_radius, "joint_radius", 100);
-  style.thumb_half_width = half_widths.first;
-  style.finger_half_width = half_widths.second;
-  if (std::min(half_widths.first, half_widths.second) < 0 || std::max(half_widths.first, half_widths.second) > 100) {
-    throw InputError("half_widths must lie in 0..100");
-  }
-  copy_colours(joint_colours, "joint_colours", style.joint_colours);
-  copy_colours(limb_colours, "limb_colours", style.limb_colours);
+  const raster::HandStyle style = style_from(lines, joint_radius, half_widths, joint_colours, limb_colours);
   return encoded([&] {
     Tensor out(below.shape(), DType::u8);
     std::copy_n(below.data<std::uint8_t>(), below.size(), out.data<std::uint8_t>());

@@ -9,7 +9,20 @@ from __future__ import annotations
 
 import typing
 
-__all__: list[str] = ["GuidedStep", "cuda_version", "device_count", "paste", "philox_normal"]
+import numpy.typing
+
+__all__: list[str] = [
+    "GuidedStep",
+    "coloured_depth",
+    "coloured_instances",
+    "coloured_normals",
+    "cuda_version",
+    "device_count",
+    "draw_hands",
+    "hand_depth",
+    "paste",
+    "philox_normal",
+]
 
 class GuidedStep:
     """
@@ -158,9 +171,90 @@ class GuidedStep:
     @unconditional.setter
     def unconditional(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 
+def coloured_depth(
+    depth: typing.SupportsInt | typing.SupportsIndex,
+    colours: typing.SupportsInt | typing.SupportsIndex,
+    range: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    pixels: typing.SupportsInt | typing.SupportsIndex,
+    low: typing.SupportsFloat | typing.SupportsIndex,
+    high: typing.SupportsFloat | typing.SupportsIndex,
+    disparity: bool,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.coloured_depth to the address `out`; `pixels` are those of the whole clip, `range` is
+    workspace, float32 (2,). Values are not checked.
+    """
+
+def coloured_instances(
+    instances: typing.SupportsInt | typing.SupportsIndex,
+    colours: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    ids: typing.SupportsInt | typing.SupportsIndex,
+    pixels: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.coloured_instances to the address `out`; unknown ids are background.
+    """
+
+def coloured_normals(
+    normals: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    pixels: typing.SupportsInt | typing.SupportsIndex,
+    flip: bool,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.coloured_normals to the address `out`. Values are not checked.
+    """
+
 def device_count() -> int:
     """
     How many devices the driver shows. Raises BackendError.
+    """
+
+def draw_hands(
+    pictures: typing.SupportsInt | typing.SupportsIndex,
+    order: typing.SupportsInt | typing.SupportsIndex,
+    joints: typing.SupportsInt | typing.SupportsIndex,
+    depth: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    frames: typing.SupportsInt | typing.SupportsIndex,
+    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    lines: bool,
+    joint_radius: typing.SupportsIndex,
+    half_widths: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    joint_colours: numpy.typing.ArrayLike,
+    limb_colours: numpy.typing.ArrayLike,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.draw_hands in place; `order` is workspace, int32 (frames, H, W), `depth` may be 0, colours
+    are host arrays. Joints must be finite and within +-2^30; they are not checked.
+    """
+
+def hand_depth(
+    depth: typing.SupportsInt | typing.SupportsIndex,
+    instances: typing.SupportsInt | typing.SupportsIndex,
+    ranges: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    frames: typing.SupportsInt | typing.SupportsIndex,
+    hands: typing.SupportsInt | typing.SupportsIndex,
+    pixels: typing.SupportsInt | typing.SupportsIndex,
+    farthest: typing.SupportsIndex,
+    nearest_integer: bool,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.hand_depth to the address `out`; `instances` 0: depth is (frames, hands, pixels).
+    `ranges` is workspace, float32 (frames, hands, 2). Values are not checked; ids that are not hands are
+    background.
     """
 
 def paste(
