@@ -109,7 +109,7 @@ TEST(hand_depth_ranges_are_by_hand_and_frame) {
   const std::uint8_t wanted[] = {255, 153, 51, 255, 51, 0};
   CHECK(std::equal(wanted, wanted + 6, out.data<std::uint8_t>()));
   depth.data<float>()[1] = NAN;
-  CHECK_THROWS(cpu::encode_hand_depth(depth, &instances, 51, true, 2), InputError);
+  CHECK_THROWS(InputError, "NaN", cpu::encode_hand_depth(depth, &instances, 51, true, 2));
 }
 
 TEST(ids_without_a_colour_are_refused) {
@@ -118,6 +118,6 @@ TEST(ids_without_a_colour_are_refused) {
   CHECK(cpu::encode_instances(instances, colours, 1).shape() == (Shape{1, 1, 2, 3}));
   for (const std::int32_t id : {1, -2, INT32_MAX, INT32_MIN}) {
     instances.data<std::int32_t>()[1] = id;
-    CHECK_THROWS(cpu::encode_instances(instances, colours, 1), InputError);
+    CHECK_THROWS(InputError, "have a class", cpu::encode_instances(instances, colours, 1));
   }
 }
