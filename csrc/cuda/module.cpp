@@ -8,6 +8,7 @@
 #include "csrc/bindings/module.h"
 #include "csrc/cuda/encode_module.h"
 #include "csrc/cuda/launchers.h"
+#include "csrc/cuda/raster_module.h"
 #include "engine/error.h"
 
 namespace py = pybind11;
@@ -148,6 +149,7 @@ PYBIND11_MODULE(_core_cuda, module) {
   module.attr("cuda_version") = hoirt::cuda::runtime_version();
   register_errors(module);
   register_guided_step(module);
+  register_cuda_raster(module);
   module.def("philox_normal", &philox_normal, py::arg("out"), py::kw_only(), py::arg("size"), py::arg("seed"),
              py::arg("stream_number"), py::arg("stream") = 0,
              "Writes `size` float32 normals of hoirt._core.philox_normal to the address `out`.");

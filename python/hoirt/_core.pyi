@@ -413,26 +413,32 @@ def philox_normal(
     """
 
 def rasterize(
-    vertices: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
-    faces: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    vertices: numpy.typing.ArrayLike,
+    faces: numpy.typing.ArrayLike,
     *,
-    intrinsics: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(4)"
-    ],
-    size: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"
-    ],
+    intrinsics: numpy.typing.ArrayLike,
+    size: collections.abc.Iterable[typing.SupportsIndex],
+    extrinsics: numpy.typing.ArrayLike | None = None,
+    instances: numpy.typing.ArrayLike | None = None,
     near: typing.SupportsFloat | typing.SupportsIndex = 0.001,
     cull_back_faces: bool = False,
-) -> tuple[
-    numpy.typing.NDArray[numpy.float32],
-    numpy.typing.NDArray[numpy.int32],
-    numpy.typing.NDArray[numpy.float32],
-]:
+    outputs: collections.abc.Sequence[str] = ["depth"],
+    threads: typing.SupportsIndex = 0,
+) -> dict[str, numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]]:
     """
-    Depth (H, W) float32 metres with 0 where empty, face index (H, W) int32 with -1 where empty, and
-    barycentrics (H, W, 3) float32 of `vertices` (V, 3) metres in camera space (OpenCV axes) seen by a
-    pinhole camera with `intrinsics` (fx, fy, cx, cy) in pixels and `size` (H, W).
+    Draws N frames of a mesh: `vertices` (N, V, 3) or (V, 3) float32 or float64, metres in the world, with `faces`
+    (F, 3) int32 or int64, seen by pinhole cameras with `intrinsics` (4,) or (N, 4), fx fy cx cy in pixels, and
+    `extrinsics` (4, 4), (3, 4), (N, 4, 4) or (N, 3, 4), world to camera (default: the world is the camera's,
+    OpenCV axes), in pictures of `size` (H, W), 1..8192. One frame of either serves all frames of the other.
+    Pixel (column j, row i) is sampled at (j + 0.5, i + 0.5). Nothing nearer than `near` metres is drawn, and with
+    `cull_back_faces` no face whose vertices run clockwise in the picture. `instances` (F,) int32 >= 0 is
+    the mesh or part of each face (default 0). `threads`: 0 is one per processor; the bits never depend on it.
+
+    Returns what `outputs` names: "depth" float32 (N, H, W) metres along z, 0 where empty; "instances" and
+    "faces" int32 (N, H, W), -1 where empty; "barycentrics" float32 (N, H, W, 3), perspective-correct weights of
+    the face's vertices; "normals" float32 (N, H, W, 3), the face's unit normal in camera space, turned towards the
+    camera; "silhouette" bool (N, H, W). Of equally near faces the first one shows. Raises InputError for wrong
+    shapes, dtypes and ranges, faces that name no vertex, and vertices that are not finite or beyond 1e30 m.
     """
 
 def skin(
