@@ -112,5 +112,5 @@ def test_draw_hands(lines: bool) -> None:
     addresses = [t.data_ptr() for t in (pictures, order, points, z)]
     stream = torch.cuda.current_stream().cuda_stream
     cuda.draw_hands(*addresses, frames=20, size=(90, 110), stream=stream, **options)
-    wanted = _core.draw_hands(below, joints, depth, threads=1, **options)
+    wanted = _core.draw_hands(below, (90, 110), joints, depth, threads=1, **options)
     np.testing.assert_array_equal(pictures.cpu().numpy(), wanted)

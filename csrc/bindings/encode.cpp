@@ -9,6 +9,7 @@
 #include "csrc/bindings/encode_style.h"
 #include "csrc/bindings/module.h"
 #include "csrc/cpu/encode.h"
+#include "csrc/cpu/zeros.h"
 
 namespace py = pybind11;
 
@@ -64,17 +65,19 @@ Picture coloured_normals(const ArrayLike& normals, bool flip, const Integer& thr
   return encoded([&] { return cpu::encode_normals(vectors, flip, workers); });
 }
 
-Picture draw_hands(const ArrayLike& pictures, const ArrayLike& joints, const OptionalArray& depth, bool lines,
+Picture draw_hands(const OptionalArray& below, const std::pair<std::int64_t, std::int64_t>& size,
+                   const ArrayLike& joints, const OptionalArray& depth, bool lines,
                    const Integer& joint_radius, const std::pair<int, int>& half_widths,
                    const ArrayLike& joint_colours, const ArrayLike& limb_colours, const Integer& threads) {
-  const Tensor below = tensor_from(pictures, "the pictures", DType::u8);
+  const auto pictures = optional_tensor(below, "below", DType::u8);
   const Tensor points = tensor_from(joints, "joints", DType::f64);
   const auto z = optional_tensor(depth, "the joints' depth", DType::f64);
   const int workers = to_int(threads, "threads", INT32_MAX);
   const raster::HandStyle style = style_from(lines, joint_radius, half_widths, joint_colours, limb_colours);
   return encoded([&] {
-    Tensor out(below.shape(), DType::u8);
-    std::copy_n(below.data<std::uint8_t>(), below.size(), out.data<std::uint8_t>());
+    const Shape black{points.rank() ? points.dim(0) : 0, size.first, size.second, 3};
+    Tensor out = cpu::zeros(pictures ? pictures->shape() : black, DType::u8);
+    if (pictures) std::copy_n(pictures->data<std::uint8_t>(), pictures->size(), out.data<std::uint8_t>());
     cpu::draw_hands(out, points, z ? &*z : nullptr, style, workers);
     return out;
   });
@@ -97,11 +100,11 @@ void register_encode(py::module_& module) {
   module.def("coloured_normals", &coloured_normals, py::arg("normals"), py::kw_only(), py::arg("flip"),
              py::arg("threads"),
              "uint8 (N, H, W, 3) of normals float32 (N, H, W, 3); see hoirt.render.encode.normals_picture.");
-  module.def("draw_hands", &draw_hands, py::arg("pictures"), py::arg("joints"), py::arg("depth"), py::kw_only(),
-             py::arg("lines"), py::arg("joint_radius"), py::arg("half_widths"), py::arg("joint_colours"),
+  module.def("draw_hands", &draw_hands, py::arg("below"), py::arg("size"), py::arg("joints"), py::arg("depth"),
+             py::kw_only(), py::arg("lines"), py::arg("joint_radius"), py::arg("half_widths"), py::arg("joint_colours"),
              py::arg("limb_colours"), py::arg("threads"),
-             "Copies of pictures uint8 (N, H, W, 3) with hands drawn on them: joints float64 (N, 21, 2) in pixels,\n"
-             "depth float64 (N, 21) or None; see hoirt.render.draw.draw_hand.");
+             "Hands drawn on copies of `below` uint8 (N, H, W, 3), or if it is None on black pictures of `size` (H, W):\n"
+             "joints float64 (N, 21, 2) in pixels, depth float64 (N, 21) or None; see hoirt.render.draw.draw_hand.");
 }
 
 }  // namespace hoirt::bindings

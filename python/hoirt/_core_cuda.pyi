@@ -7,11 +7,14 @@ BackendError at the first call.
 
 from __future__ import annotations
 
+import collections.abc
 import typing
 
 import numpy.typing
+import typing_extensions
 
 __all__: list[str] = [
+    "DeviceArray",
     "GuidedStep",
     "coloured_depth",
     "coloured_instances",
@@ -22,6 +25,7 @@ __all__: list[str] = [
     "hand_depth",
     "paste",
     "philox_normal",
+    "rasterize",
 ]
 
 class GuidedStep:
@@ -171,6 +175,18 @@ class GuidedStep:
     @unconditional.setter
     def unconditional(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 
+class DeviceArray:
+    """
+    An array on a CUDA device that any library takes by DLPack, such as torch.from_dlpack. The
+    stream that it is used on waits for it, the host does not.
+    """
+    def __dlpack__(self, stream: typing.Any = None, **kwargs) -> typing_extensions.CapsuleType: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
 def coloured_depth(
     depth: typing.SupportsInt | typing.SupportsIndex,
     colours: typing.SupportsInt | typing.SupportsIndex,
@@ -283,6 +299,28 @@ def philox_normal(
 ) -> None:
     """
     Writes `size` float32 normals of hoirt._core.philox_normal to the address `out`.
+    """
+
+def rasterize(
+    vertices: numpy.typing.ArrayLike,
+    faces: numpy.typing.ArrayLike,
+    *,
+    intrinsics: numpy.typing.ArrayLike,
+    size: collections.abc.Iterable[typing.SupportsIndex],
+    extrinsics: numpy.typing.ArrayLike | None = None,
+    instances: numpy.typing.ArrayLike | None = None,
+    near: typing.SupportsFloat | typing.SupportsIndex = 0.001,
+    cull_back_faces: bool = False,
+    outputs: collections.abc.Sequence[str] = ["depth"],
+    threads: typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> dict[str, DeviceArray]:
+    """
+    hoirt._core.rasterize on a CUDA device, with the same result. `vertices` are a contiguous DLPack array on the
+    device; `faces` and `instances` on it too (instances int32) or on the CPU; cameras on the CPU. Returns DLPack
+    arrays on the device. All is enqueued on `stream` (a cudaStream_t as an integer, 0: the default stream); the
+    host does not wait. Faces on the CPU are checked; of those on the device, ones that name no vertex or a
+    vertex that is not finite are not drawn. `threads` is of no use here.
     """
 
 __version__: str = "0.1.0"

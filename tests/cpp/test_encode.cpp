@@ -90,12 +90,12 @@ TEST(far_joints_stay_inside_64_bits) {
     Tensor pictures({64, 33, 40, 3}, DType::u8);
     cpu::draw_hands(pictures, joints, nullptr, style_of(lines), 0);
   }
-  // Edges that cross the picture from far above: the jump to row 0 is as exact as row after row.
-  const std::vector<raster::Point> points{{-30, -(1 << 20)}, {50, 1 << 20}, {70, 1 << 20}, {-10, -(1 << 20)}};
+  // From far above, 20 columns wide and 64 to the right on its way: in the middle its columns are 20 to 40.
+  const std::vector<raster::Point> points{{-12, -(1 << 20)}, {52, 1 << 20}, {72, 1 << 20}, {8, -(1 << 20)}};
   std::vector<int> order(33 * 40, 0);
   OrderSink sink{&order, 40, 33, 1};
   raster::draw_convex<0>(points.data(), 4, sink);
-  for (std::size_t row = 0; row < 33; ++row) CHECK(order[row * 40 + 20] == 1 && order[row * 40 + 35] == 0);
+  for (std::size_t row = 0; row < 33; ++row) CHECK(order[row * 40 + 30] == 1 && order[row * 40 + 10] == 0);
 }
 
 TEST(hand_depth_ranges_are_by_hand_and_frame) {
