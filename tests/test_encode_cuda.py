@@ -1,4 +1,4 @@
-"""Encoders and hand drawing on a CUDA device equal those of the CPU, bit for bit; skipped where there is none."""
+"""Encoders and hand drawing on a CUDA device equal the CPU's, bit for bit; skipped where there is none."""
 
 from __future__ import annotations
 
@@ -80,15 +80,11 @@ def test_coloured_instances_and_normals() -> None:
     cuda.coloured_instances(
         given.data_ptr(), table.data_ptr(), out.data_ptr(), ids=5, pixels=ids.size, stream=stream
     )
-    np.testing.assert_array_equal(
-        out.cpu().numpy(), _core.coloured_instances(ids, ade20k()[:6], threads=1)
-    )
+    np.testing.assert_array_equal(out.cpu().numpy(), _core.coloured_instances(ids, ade20k()[:6], threads=1))
     normals = np.random.default_rng(1).uniform(-1, 1, (*SHAPE, 3)).astype(np.float32)
     vectors = on_device(normals)
     for flip in (False, True):
-        cuda.coloured_normals(
-            vectors.data_ptr(), out.data_ptr(), pixels=ids.size, flip=flip, stream=stream
-        )
+        cuda.coloured_normals(vectors.data_ptr(), out.data_ptr(), pixels=ids.size, flip=flip, stream=stream)
         np.testing.assert_array_equal(
             out.cpu().numpy(), _core.coloured_normals(normals, flip=flip, threads=1)
         )

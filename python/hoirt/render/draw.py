@@ -72,7 +72,7 @@ def draw_hand(
         z = z[None]
     joint_colours, limb_colours = openpose_hand() if style == "openpose" else pam_hand(right=side == "right")
     pictures = _core.draw_hands(
-        below[None] if one and getattr(below, "ndim", None) == 3 else below,
+        _with_frames(below) if one else below,
         _sides(size, below),
         points,
         z,
@@ -84,6 +84,11 @@ def draw_hand(
         threads=threads,
     )
     return pictures[0] if one else pictures
+
+
+def _with_frames(below: Any) -> Any:
+    """One picture (H, W, 3) as (1, H, W, 3); anything else as it is."""
+    return below[None] if getattr(below, "ndim", None) == 3 else below
 
 
 def _sides(size: Any, below: Any) -> tuple[int, int]:
