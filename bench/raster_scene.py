@@ -15,8 +15,8 @@ INTRINSICS = (600.0, 600.0, 360.0, 240.0)
 
 @dataclass(frozen=True)
 class Clip:
-    """Vertices float32 (N, V, 3), metres in camera space; faces int32 (F, 3), the hand's first; their instances
-    int32 (F,), 0 hand and 1 object; the hand's keypoints float64 (N, 21, 2), pixels.
+    """Vertices float32 (N, V, 3), metres in camera space; faces int32 (F, 3), the hand's first; their
+    instances int32 (F,), 0 hand and 1 object; the hand's keypoints float64 (N, 21, 2), pixels.
     """
 
     vertices: NDArray[np.float32]
@@ -66,9 +66,7 @@ def clip(frames: int = FRAMES, object_faces: int = 47_124, hand_faces: int = 153
         c, s = np.cos(angle), np.sin(angle)
         turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
         moments.append(
-            np.concatenate(
-                [hand @ turn.T + [-0.03, 0, 0.5], thing @ (turn @ tilt).T + [0.04, 0, 0.52]]
-            )
+            np.concatenate([hand @ turn.T + [-0.03, 0, 0.5], thing @ (turn @ tilt).T + [0.04, 0, 0.52]])
         )
     vertices = np.array(moments)
     # Which 21 points are drawn does not matter for the time; these are spread over the hand.

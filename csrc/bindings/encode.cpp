@@ -9,7 +9,6 @@
 #include "csrc/bindings/encode_style.h"
 #include "csrc/bindings/module.h"
 #include "csrc/cpu/encode.h"
-#include "csrc/cpu/zeros.h"
 
 namespace py = pybind11;
 
@@ -76,7 +75,7 @@ Picture draw_hands(const OptionalArray& below, const std::pair<std::int64_t, std
   const raster::HandStyle style = style_from(lines, joint_radius, half_widths, joint_colours, limb_colours);
   return encoded([&] {
     const Shape black{points.rank() ? points.dim(0) : 0, size.first, size.second, 3};
-    Tensor out = cpu::zeros(pictures ? pictures->shape() : black, DType::u8);
+    Tensor out(pictures ? pictures->shape() : black, DType::u8);
     if (pictures) std::copy_n(pictures->data<std::uint8_t>(), pictures->size(), out.data<std::uint8_t>());
     cpu::draw_hands(out, points, z ? &*z : nullptr, style, workers);
     return out;

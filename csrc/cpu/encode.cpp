@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "csrc/cpu/vector_widths.h"
-#include "csrc/cpu/zeros.h"
 #include "csrc/raster/workers.h"
 
 namespace hoirt::cpu {
@@ -93,7 +92,7 @@ std::vector<DepthRange> find_hand_ranges(const float* depth, const std::int32_t*
 // Zeros (N, H, W, 3) for a raster buffer.
 Tensor colours_like(const Tensor& buffer) {
   const Shape shape{buffer.dim(0), buffer.dim(1), buffer.dim(2), 3};
-  return zeros(shape, DType::u8);
+  return Tensor(shape, DType::u8);
 }
 
 HOIRT_VECTOR_WIDTHS
@@ -141,7 +140,7 @@ Tensor encode_hand_depth(const Tensor& depth, const Tensor* instances, int farth
     kernel.pixels = shape[1] * shape[2];
     ranges = find_ranges(depth.data<float>(), shape[0] * kernel.hands, kernel.pixels, threads);
   }
-  Tensor out = zeros(shape, DType::u8);
+  Tensor out(shape, DType::u8);
   kernel.depth = depth.data<float>();
   kernel.ranges = ranges.data();
   kernel.out = out.data<std::uint8_t>();

@@ -1,14 +1,8 @@
 // CPU rasteriser: projects, draws and resolves a frame, or a band of one, at a time.
 #include "csrc/raster/rasterize.h"
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -209,35 +203,16 @@ void resolve(const Scene& scene, const Camera& camera, const Projected& projecte
   });
 }
 
-// Zero-filled by the system when it is first touched, which pictures that are mostly empty are glad of; in large pages
-// where it can, since otherwise the page faults of a clip take longer than drawing it.
-Tensor zeros(const Shape& shape, DType dtype) {
-  constexpr std::size_t alignment = 64;
-  const std::size_t bytes = element_count(shape) * item_size(dtype);
-  const std::shared_ptr<void> memory(std::calloc(bytes + alignment, 1), std::free);
-  if (!memory) throw OutOfMemory("a picture of shape " + to_string(shape) + " does not fit into memory");
-#ifdef __linux__
-  constexpr std::size_t page = std::size_t{1} << 21;
-  const std::size_t skipped = page - reinterpret_cast<std::uintptr_t>(memory.get()) % page;
-  if (bytes > skipped + page) {
-    madvise(static_cast<std::byte*>(memory.get()) + skipped, (bytes - skipped) / page * page, MADV_HUGEPAGE);
-  }
-#endif
-  void* aligned = memory.get();
-  std::size_t space = bytes + alignment;
-  return Tensor::borrow(std::align(alignment, bytes, aligned, space), shape, dtype, memory);
-}
-
 Raster allocate(const Wanted& wanted, std::int64_t frames, const View& view) {
   const Shape shape{frames, view.height, view.width};
   const Shape triples{frames, view.height, view.width, 3};
   Raster out;
-  if (wanted.depth) out.depth = zeros(shape, DType::f32);
-  if (wanted.instances) out.instances = zeros(shape, DType::i32);
-  if (wanted.faces) out.faces = zeros(shape, DType::i32);
-  if (wanted.barycentrics) out.barycentrics = zeros(triples, DType::f32);
-  if (wanted.normals) out.normals = zeros(triples, DType::f32);
-  if (wanted.silhouette) out.silhouette = zeros(shape, DType::boolean);
+  if (wanted.depth) out.depth = Tensor(shape, DType::f32);
+  if (wanted.instances) out.instances = Tensor(shape, DType::i32);
+  if (wanted.faces) out.faces = Tensor(shape, DType::i32);
+  if (wanted.barycentrics) out.barycentrics = Tensor(triples, DType::f32);
+  if (wanted.normals) out.normals = Tensor(triples, DType::f32);
+  if (wanted.silhouette) out.silhouette = Tensor(shape, DType::boolean);
   return out;
 }
 
