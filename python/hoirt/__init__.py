@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hoirt._core import CancelToken
     from hoirt.diagnosis import doctor
     from hoirt.hands.hand import Camera, Hand
+    from hoirt.hands.mano import load_mano
+    from hoirt.hands.motion import Motion, load_motion
     from hoirt.pipeline.refiner import Refiner
     from hoirt.pipeline.result import Result, StepInfo
     from hoirt.pipeline.shared import detect, refine
@@ -27,12 +29,15 @@ _LAZY = {
     "Camera": "hoirt.hands.hand",
     "CancelToken": "hoirt._core",
     "Hand": "hoirt.hands.hand",
+    "Motion": "hoirt.hands.motion",
     "Refiner": "hoirt.pipeline.refiner",
     "Result": "hoirt.pipeline.result",
     "StepInfo": "hoirt.pipeline.result",
     "Timings": "hoirt.pipeline.timings",
     "detect": "hoirt.pipeline.shared",
     "doctor": "hoirt.diagnosis",
+    "load_mano": "hoirt.hands.mano",
+    "load_motion": "hoirt.hands.motion",
     "refine": "hoirt.pipeline.shared",
     "report_sheet": "hoirt.report",
 }
@@ -45,6 +50,7 @@ __all__ = [
     "Hand",
     "HoirtError",
     "InputError",
+    "Motion",
     "OutOfMemory",
     "PackError",
     "Refiner",
@@ -54,6 +60,8 @@ __all__ = [
     "__version__",
     "detect",
     "doctor",
+    "load_mano",
+    "load_motion",
     "refine",
     "report_sheet",
 ]
