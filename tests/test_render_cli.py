@@ -17,7 +17,7 @@ import pytest
 from hoirt.cli.main import main
 from hoirt.render.scene import read_scene
 from PIL import Image
-from test_render_files import scene_file
+from test_render_scene import scene_file
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hoirt._core import CancelToken
     from hoirt.diagnosis import doctor
     from hoirt.hands.hand import Camera, Hand
+    from hoirt.hands.mano import load_mano
+    from hoirt.hands.motion import Motion, load_motion
     from hoirt.pipeline.refiner import Refiner
     from hoirt.pipeline.result import Result, StepInfo
     from hoirt.pipeline.shared import detect, refine
@@ -33,6 +35,7 @@ _LAZY = {
     "CancelToken": "hoirt._core",
     "Hand": "hoirt.hands.hand",
     "Mesh": "hoirt.render.mesh",
+    "Motion": "hoirt.hands.motion",
     "Occlusion": "hoirt.render.occlusion",
     "Refiner": "hoirt.pipeline.refiner",
     "Rendered": "hoirt.render.rendered",
@@ -43,6 +46,8 @@ _LAZY = {
     "detect": "hoirt.pipeline.shared",
     "doctor": "hoirt.diagnosis",
     "joint_occlusion": "hoirt.render.occlusion",
+    "load_mano": "hoirt.hands.mano",
+    "load_motion": "hoirt.hands.motion",
     "refine": "hoirt.pipeline.shared",
     "report_sheet": "hoirt.report",
 }
@@ -56,6 +61,7 @@ __all__ = [
     "HoirtError",
     "InputError",
     "Mesh",
+    "Motion",
     "Occlusion",
     "OutOfMemory",
     "PackError",
@@ -69,6 +75,8 @@ __all__ = [
     "detect",
     "doctor",
     "joint_occlusion",
+    "load_mano",
+    "load_motion",
     "refine",
     "render",
     "report_sheet",

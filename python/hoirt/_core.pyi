@@ -31,6 +31,7 @@ __all__: list[str] = [
     "paste",
     "philox4x32",
     "philox_normal",
+    "pose_body",
     "rasterize",
     "skin",
 ]
@@ -413,6 +414,27 @@ def philox_normal(
     `stream` in its counter, then Box-Muller in float64. Element i is the same for every shape and device.
     """
 
+def pose_body(
+    rest: numpy.typing.ArrayLike,
+    shape_directions: numpy.typing.ArrayLike,
+    pose_directions: numpy.typing.ArrayLike,
+    joints: numpy.typing.ArrayLike,
+    joint_directions: numpy.typing.ArrayLike,
+    weights: numpy.typing.ArrayLike,
+    parents: numpy.typing.ArrayLike,
+    rotations: numpy.typing.ArrayLike,
+    shape: numpy.typing.ArrayLike,
+    *,
+    threads: typing.SupportsIndex = 0,
+) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+    """
+    Shape and pose blend shapes and skinning of B items in one call: posed vertices (B, V, 3) and joints
+    (B, J, 3), float32 metres. `rest` (V, 3), `shape_directions` (S, V, 3), `pose_directions` (P, V, 3)
+    with P = 0 or 9 (J - 1), `joints` (J, 3) and `joint_directions` (S, J, 3), `weights` (V, J), `parents`
+    (J,), `rotations` (B, J, 3, 3), `shape` (B, S), or (1, S) for all. Dtypes, threads and errors are
+    those of `skin`.
+    """
+
 def rasterize(
     vertices: numpy.typing.ArrayLike,
     faces: numpy.typing.ArrayLike,
@@ -443,16 +465,19 @@ def rasterize(
     """
 
 def skin(
-    rest: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
-    joints: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
-    rotations: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
-    weights: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
-    parents: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    rest: numpy.typing.ArrayLike,
+    joints: numpy.typing.ArrayLike,
+    rotations: numpy.typing.ArrayLike,
+    weights: numpy.typing.ArrayLike,
+    parents: numpy.typing.ArrayLike,
+    threads: typing.SupportsIndex = 0,
 ) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
     """
     Linear blend skinning: posed vertices (B, V, 3) and joints (B, J, 3), float32 metres, from shaped
     vertices `rest` (B, V, 3), shaped `joints` (B, J, 3), `rotations` (B, J, 3, 3) relative to the parent,
-    `weights` (V, J) and `parents` (J,), -1 for the root.
+    `weights` (V, J) and `parents` (J,), -1 for the root. float32, or float64 that is rounded to it.
+    `threads` 0 takes all cores; the bits do not depend on it. Raises InputError for wrong shapes, dtypes
+    and NaN.
     """
 
 __version__: str = "0.1.0"

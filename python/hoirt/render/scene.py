@@ -65,10 +65,13 @@ class _Reader:
 
     def _mesh(self, entry: Json) -> Mesh:
         common = ("poses", "instance", "category", "name", "scale")
-        if "hand" in (entry.value if isinstance(entry.value, dict) else ()):
-            found = entry.members(("hand",), ("pose", "shape", *common))
+        keys = entry.value if isinstance(entry.value, dict) else ()
+        if "hand" in keys or "mano" in keys:
+            kind = "mano" if "mano" in keys else "hand"
+            options = ("flat_hand_mean",) if kind == "mano" else ()
+            found = entry.members((kind,), ("pose", "shape", *options, *common))
             mesh = self._hand(found)
-        elif "path" in (entry.value if isinstance(entry.value, dict) else ()):
+        elif "path" in keys:
             found = entry.members(("path",), ("vertices", "joints", *common))
             mesh = read_mesh(self._path(found["path"]))
         else:
@@ -90,10 +93,18 @@ class _Reader:
         )
 
     def _hand(self, found: dict[str, Json]) -> Mesh:
-        """hoirt's own hand in a pose."""
-        from hoirt.hands.model import HandModel
+        """hoirt's own hand, or MANO's, in a pose."""
+        if "mano" in found:
+            from hoirt.hands.mano import load_mano
 
-        model = HandModel.load(found["hand"].choice(("right", "left")))
+            flat = found["flat_hand_mean"].value if "flat_hand_mean" in found else True
+            if not isinstance(flat, bool):
+                found["flat_hand_mean"].fail("true or false")
+            model = load_mano(self._path(found["mano"]), flat_hand_mean=flat)
+        else:
+            from hoirt.hands.model import HandModel
+
+            model = HandModel.load(found["hand"].choice(("right", "left")))
         pose = self._array(found["pose"]) if "pose" in found else np.zeros(48)
         rows = len(pose) if pose.ndim == 2 else 1
         shape = self._array(found["shape"]) if "shape" in found else np.zeros(10)
