@@ -71,7 +71,7 @@ def test_a_scene_names_a_mano_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(mesh.joints, posed.keypoints)
     assert mesh.name == "left hand" and mesh.is_hand
     entry["flat_hand_mean"] = 1  # type: ignore[assignment]
-    with pytest.raises(hoirt.InputError, match="flat_hand_mean: .*expected true or false"):
+    with pytest.raises(hoirt.InputError, match=r"flat_hand_mean: .*expected true or false"):
         read_scene(scene_file(tmp_path, meshes=[entry]))
     (tmp_path / "MANO_LEFT.pkl").write_bytes(pickle.dumps({"v_template": print}))
     with pytest.raises(hoirt.InputError, match="MANO_LEFT"):

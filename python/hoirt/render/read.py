@@ -67,7 +67,8 @@ def flatten(scene: Any, what: str) -> Mesh:
             raise InputError(f"{what} holds vertices or faces that do not have three numbers each")
         if np.linalg.det(transform[:3, :3]) < 0:  # a mirrored instance would look inside out
             triangles = triangles[:, ::-1]
-        vertices.append(points @ transform[:3, :3].T + transform[:3, 3])
+        with np.errstate(all="ignore"):  # what is not finite is refused with the mesh
+            vertices.append(points @ transform[:3, :3].T + transform[:3, 3])
         faces.append(triangles + offset)
         parts.append(np.full(len(triangles), numbers.setdefault(str(node), len(numbers)), np.int32))
         offset += len(points)
