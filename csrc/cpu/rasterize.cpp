@@ -18,7 +18,7 @@ namespace {
 // The vertices of one frame in camera space and on the screen.
 struct Projected {
   std::vector<Vec3> positions;
-  std::vector<Point> points;
+  std::vector<ScreenPoint> points;
 };
 
 void refuse_vertex(std::int64_t frame, std::int64_t vertex) {

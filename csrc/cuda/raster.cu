@@ -35,7 +35,7 @@ struct Frames {
   std::int64_t camera_count, frames, meshes, vertex_count, face_count;
   View view;
   Vec3* positions;  // (frames, vertex_count)
-  Point* points;
+  ScreenPoint* points;
   Key* keys;                       // (frames, height, width)
   unsigned long long* large;       // items frame * face_count + face
   unsigned long long* large_count;
@@ -59,7 +59,7 @@ __global__ void project(const Frames f) {
     const bool fine = f.vertices_f32 ? to_camera(camera, f.vertices_f32 + from, position)
                                      : to_camera(camera, f.vertices_f64 + from, position);
     f.positions[i] = position;
-    f.points[i] = fine ? to_screen(camera, position, f.view.near) : Point{off_screen, unusable};
+    f.points[i] = fine ? to_screen(camera, position, f.view.near) : ScreenPoint{off_screen, unusable};
   }
 }
 
@@ -191,7 +191,7 @@ void rasterize(const RasterJob& job, void* stream) {
     return allocate(static_cast<std::size_t>(count) * item, stream, stream);
   };
   const auto cameras = memory(static_cast<std::int64_t>(job.cameras.size()), sizeof(Camera));
-  const auto positions = memory(vertices, sizeof(Vec3)), points = memory(vertices, sizeof(Point));
+  const auto positions = memory(vertices, sizeof(Vec3)), points = memory(vertices, sizeof(ScreenPoint));
   const auto keys = memory(pixels, sizeof(Key)), large = memory(faces + 1, sizeof(unsigned long long));
   upload(cameras.get(), job.cameras.data(), job.cameras.size() * sizeof(Camera), stream);
   check(cudaMemsetAsync(keys.get(), 0xFF, static_cast<std::size_t>(pixels) * sizeof(Key), stream_of(stream)),
@@ -199,7 +199,7 @@ void rasterize(const RasterJob& job, void* stream) {
   check(cudaMemsetAsync(large.get(), 0, sizeof(unsigned long long), stream_of(stream)), "the list could not be cleared");
   const Frames f{job.vertices_f32, job.vertices_f64, job.faces_i32, job.faces_i64, job.instances, in<Camera>(cameras),
                  static_cast<std::int64_t>(job.cameras.size()), job.frames, job.meshes, job.vertex_count,
-                 job.face_count, job.view, in<Vec3>(positions), in<Point>(points), in<Key>(keys),
+                 job.face_count, job.view, in<Vec3>(positions), in<ScreenPoint>(points), in<Key>(keys),
                  in<unsigned long long>(large) + 1, in<unsigned long long>(large)};
   constexpr unsigned resident = 1024;  // blocks for the large faces, whose number only the device knows
   if (vertices > 0 && faces > 0) {

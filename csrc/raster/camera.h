@@ -35,7 +35,7 @@ struct View {
 
 // A vertex on the screen in units of 1/16384 pixel, so that snapping moves an edge by less than 1e-4 pixel.
 // Vertices before the near plane or outside of the guard band have no such place; x is `off_screen` then.
-struct Point {
+struct ScreenPoint {
   std::int32_t x, y;
 };
 
@@ -61,7 +61,7 @@ HOIRT_HD inline bool to_camera(const Camera& camera, const T* world, Vec3& posit
   return fine(x) && fine(y) && fine(z) && fine(position.x) && fine(position.y) && fine(position.z);
 }
 
-HOIRT_HD inline Point to_screen(const Camera& camera, const Vec3& position, double near) {
+HOIRT_HD inline ScreenPoint to_screen(const Camera& camera, const Vec3& position, double near) {
   if (!(position.z >= near)) return {off_screen, 0};
   const double inverse = 1.0 / position.z;
   const double x = camera.fx * position.x * inverse + camera.cx;

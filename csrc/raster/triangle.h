@@ -41,10 +41,10 @@ struct Triangle {
 
 struct Corners {
   Vec3 position[3];
-  Point point[3];
+  ScreenPoint point[3];
 };
 
-HOIRT_HD inline std::int64_t area_of(const Point& a, const Point& b, const Point& c) {
+HOIRT_HD inline std::int64_t area_of(const ScreenPoint& a, const ScreenPoint& b, const ScreenPoint& c) {
   return static_cast<std::int64_t>(b.x - a.x) * (c.y - a.y) - static_cast<std::int64_t>(b.y - a.y) * (c.x - a.x);
 }
 
@@ -55,7 +55,7 @@ HOIRT_HD inline bool is_top_left(T a, T b) {
 }
 
 // `sign` is 1, or -1 for a triangle that is wound the other way.
-HOIRT_HD inline Edge screen_edge(const Point& from, const Point& to, int sign) {
+HOIRT_HD inline Edge screen_edge(const ScreenPoint& from, const ScreenPoint& to, int sign) {
   const std::int64_t a = sign * static_cast<std::int64_t>(from.y - to.y);
   const std::int64_t b = sign * static_cast<std::int64_t>(to.x - from.x);
   std::int64_t c = a * (subpixel / 2 - from.x) + b * (subpixel / 2 - from.y);
@@ -86,7 +86,7 @@ HOIRT_HD inline InverseDepth inverse_depth_of(const Camera& camera, const Vec3* 
 }
 
 // Rows and columns whose centres lie in the box of the three points, inside [0, width) x [first_row, end_row).
-HOIRT_HD inline bool bound(const Point* p, std::int32_t width, std::int32_t first_row, std::int32_t end_row,
+HOIRT_HD inline bool bound(const ScreenPoint* p, std::int32_t width, std::int32_t first_row, std::int32_t end_row,
                            Triangle& out) {
   const auto low = [](std::int32_t a, std::int32_t b) { return a < b ? a : b; };
   const auto high = [](std::int32_t a, std::int32_t b) { return a > b ? a : b; };
@@ -101,7 +101,7 @@ HOIRT_HD inline bool bound(const Point* p, std::int32_t width, std::int32_t firs
 // All three corners are on the screen. False if no pixel can be covered.
 HOIRT_HD inline bool set_up_on_screen(const Corners& corners, const View& view, std::int32_t first_row,
                                       std::int32_t end_row, Triangle& out) {
-  const Point* p = corners.point;
+  const ScreenPoint* p = corners.point;
   if (!bound(p, view.width, first_row, end_row, out)) return false;
   const std::int64_t area = area_of(p[0], p[1], p[2]);
   if (area == 0 || (view.cull_back_faces && area > 0)) return false;
@@ -151,7 +151,7 @@ HOIRT_HD inline bool set_up_clipped(const Corners& corners, const Camera& camera
   Vec3 homogeneous[3];
   for (int i = 0; i < 3; ++i) {
     const Vec3& at = position[i];
-    const Point& point = corners.point[i];
+    const ScreenPoint& point = corners.point[i];
     homogeneous[i] = point.x == off_screen
                          ? Vec3{camera.fx * at.x + camera.cx * at.z, camera.fy * at.y + camera.cy * at.z, at.z}
                          : Vec3{point.x * (1.0 / subpixel), point.y * (1.0 / subpixel), 1.0};
