@@ -6,6 +6,7 @@
 
 #include "csrc/bindings/arguments.h"
 #include "csrc/bindings/convert.h"
+#include "csrc/bindings/encode_style.h"
 #include "csrc/bindings/module.h"
 #include "csrc/cpu/encode.h"
 
@@ -63,37 +64,19 @@ Picture coloured_normals(const ArrayLike& normals, bool flip, const Integer& thr
   return encoded([&] { return cpu::encode_normals(vectors, flip, workers); });
 }
 
-// Copies (rows, 3) colours into the style's table.
-template <std::size_t Rows>
-void copy_colours(const py::object& object, const char* name, std::uint8_t (&table)[Rows][3]) {
-  const Tensor colours = tensor_from(object, name, DType::u8);
-  if (colours.shape() != Shape{static_cast<std::int64_t>(Rows), 3}) {
-    throw InputError(std::string(name) + " must have shape (" + std::to_string(Rows) + ", 3), not " +
-                     to_string(colours.shape()));
-  }
-  std::copy_n(colours.data<std::uint8_t>(), 3 * Rows, &table[0][0]);
-}
-
-Picture draw_hands(const ArrayLike& pictures, const ArrayLike& joints, const OptionalArray& depth, bool lines,
+Picture draw_hands(const OptionalArray& below, const std::pair<std::int64_t, std::int64_t>& size,
+                   const ArrayLike& joints, const OptionalArray& depth, bool lines,
                    const Integer& joint_radius, const std::pair<int, int>& half_widths,
                    const ArrayLike& joint_colours, const ArrayLike& limb_colours, const Integer& threads) {
-  const Tensor below = tensor_from(pictures, "the pictures", DType::u8);
+  const auto pictures = optional_tensor(below, "below", DType::u8);
   const Tensor points = tensor_from(joints, "joints", DType::f64);
   const auto z = optional_tensor(depth, "the joints' depth", DType::f64);
   const int workers = to_int(threads, "threads", INT32_MAX);
-  raster::HandStyle style;
-  style.lines = lines;
-  style.joint_radius = to_int(joint_radius, "joint_radius", 100);
-  style.thumb_half_width = half_widths.first;
-  style.finger_half_width = half_widths.second;
-  if (std::min(half_widths.first, half_widths.second) < 0 || std::max(half_widths.first, half_widths.second) > 100) {
-    throw InputError("half_widths must lie in 0..100");
-  }
-  copy_colours(joint_colours, "joint_colours", style.joint_colours);
-  copy_colours(limb_colours, "limb_colours", style.limb_colours);
+  const raster::HandStyle style = style_from(lines, joint_radius, half_widths, joint_colours, limb_colours);
   return encoded([&] {
-    Tensor out(below.shape(), DType::u8);
-    std::copy_n(below.data<std::uint8_t>(), below.size(), out.data<std::uint8_t>());
+    const Shape black{points.rank() ? points.dim(0) : 0, size.first, size.second, 3};
+    Tensor out(pictures ? pictures->shape() : black, DType::u8);
+    if (pictures) std::copy_n(pictures->data<std::uint8_t>(), pictures->size(), out.data<std::uint8_t>());
     cpu::draw_hands(out, points, z ? &*z : nullptr, style, workers);
     return out;
   });
@@ -116,11 +99,11 @@ void register_encode(py::module_& module) {
   module.def("coloured_normals", &coloured_normals, py::arg("normals"), py::kw_only(), py::arg("flip"),
              py::arg("threads"),
              "uint8 (N, H, W, 3) of normals float32 (N, H, W, 3); see hoirt.render.encode.normals_picture.");
-  module.def("draw_hands", &draw_hands, py::arg("pictures"), py::arg("joints"), py::arg("depth"), py::kw_only(),
-             py::arg("lines"), py::arg("joint_radius"), py::arg("half_widths"), py::arg("joint_colours"),
+  module.def("draw_hands", &draw_hands, py::arg("below"), py::arg("size"), py::arg("joints"), py::arg("depth"),
+             py::kw_only(), py::arg("lines"), py::arg("joint_radius"), py::arg("half_widths"), py::arg("joint_colours"),
              py::arg("limb_colours"), py::arg("threads"),
-             "Copies of pictures uint8 (N, H, W, 3) with hands drawn on them: joints float64 (N, 21, 2) in pixels,\n"
-             "depth float64 (N, 21) or None; see hoirt.render.draw.draw_hand.");
+             "Hands drawn on copies of `below` uint8 (N, H, W, 3), or if it is None on black pictures of `size` (H, W):\n"
+             "joints float64 (N, 21, 2) in pixels, depth float64 (N, 21) or None; see hoirt.render.draw.draw_hand.");
 }
 
 }  // namespace hoirt::bindings

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "csrc/cpu/encode.h"
-#include "csrc/cpu/encode_parallel.h"
+#include "csrc/raster/workers.h"
 
 namespace hoirt::cpu {
 namespace {
@@ -26,7 +26,7 @@ struct Painter {
 
 void check(const Tensor& pictures, const Tensor& joints, const Tensor* depth) {
   if (pictures.rank() != 4 || pictures.dim(3) != 3) {
-    throw InputError("the pictures must have shape (N, H, W, 3), not " + to_string(pictures.shape()));
+    throw InputError("below must have shape (N, H, W, 3), not " + to_string(pictures.shape()));
   }
   const std::int64_t frames = pictures.dim(0);
   if (joints.shape() != Shape{frames, raster::hand_joints, 2}) {
@@ -61,14 +61,15 @@ void draw_hands(Tensor& pictures, const Tensor& joints, const Tensor* depth, con
   const raster::HandDrawing drawing{joints.data<double>(), depth ? depth->data<double>() : nullptr, style};
   const std::int64_t height = pictures.dim(1), width = pictures.dim(2);
   std::uint8_t* first = pictures.data<std::uint8_t>();
-  run_pieces(pictures.dim(0), threads, [&](std::int64_t frame) {
+  const auto draw = [&](std::int64_t frame) {
     if (drawing.missing(frame)) return;
     Painter painter{first + frame * height * width * 3, width, height, nullptr};
     for (int order = 0; order < raster::hand_shapes; ++order) {
       painter.colour = drawing.colour(frame, order);
       drawing(frame, order, painter);
     }
-  });
+  };
+  raster::for_each_item(pictures.dim(0), raster::thread_count(threads), [&] { return draw; });
 }
 
 }  // namespace hoirt::cpu

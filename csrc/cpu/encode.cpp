@@ -1,11 +1,12 @@
 // CPU encoders: a pass that finds ranges and bad values, then the functors over pieces of the pictures.
 #include "csrc/cpu/encode.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
-#include "csrc/cpu/encode_parallel.h"
 #include "csrc/cpu/vector_widths.h"
+#include "csrc/raster/workers.h"
 
 namespace hoirt::cpu {
 namespace {
@@ -13,6 +14,20 @@ namespace {
 using raster::DepthRange;
 
 constexpr std::int64_t most_hands = 65'536;
+constexpr std::int64_t piece = 1 << 16;  // pixels that a thread takes at once
+
+// body(i) for i in 0..count - 1 on threads.
+template <typename Body>
+void run_pieces(std::int64_t count, int threads, const Body& body) {
+  raster::for_each_item(count, raster::thread_count(threads), [&] { return [&](std::int64_t i) { body(i); }; });
+}
+
+// body(begin, end) over pieces of 0..count.
+template <typename Body>
+void run_spans(std::int64_t count, int threads, const Body& body) {
+  run_pieces((count + piece - 1) / piece, threads,
+             [&](std::int64_t i) { body(i * piece, std::min(count, (i + 1) * piece)); });
+}
 
 void require(bool fine, const std::string& message) {
   if (!fine) throw InputError(message);
@@ -44,7 +59,6 @@ bool find_range(const float* depth, std::int64_t count, DepthRange& range) {
 
 // The range of each of `images` pictures of `pixels`.
 std::vector<DepthRange> find_ranges(const float* depth, std::int64_t images, std::int64_t pixels, int threads) {
-  constexpr std::int64_t piece = 1 << 16;
   const std::int64_t pieces = (pixels + piece - 1) / piece;
   std::vector<DepthRange> parts(static_cast<std::size_t>(images * pieces));
   run_pieces(images * pieces, threads, [&](std::int64_t i) {
@@ -61,22 +75,23 @@ std::vector<DepthRange> find_ranges(const float* depth, std::int64_t images, std
 std::vector<DepthRange> find_hand_ranges(const float* depth, const std::int32_t* instances, std::int64_t pixels) {
   std::vector<DepthRange> ranges;
   for (std::int64_t i = 0; i < pixels; ++i) {
-    require(raster::valid_depth(depth[i]), bad_depth);
+    const float z = depth[i];
     const std::int32_t hand = instances[i];
-    require(hand >= -1 && hand < most_hands, "instances must be -1 (background) or ids in 0..65535, not " +
-                                                 std::to_string(hand));
-    if (hand < 0 || depth[i] <= 0.0f) continue;
+    if (!raster::valid_depth(z)) throw InputError(bad_depth);
+    if (hand < -1 || hand >= most_hands) {
+      throw InputError("instances must be -1 (background) or ids in 0..65535, not " + std::to_string(hand));
+    }
+    if (hand < 0 || z <= 0.0f) continue;
     const auto index = static_cast<std::size_t>(hand);
     if (index >= ranges.size()) ranges.resize(index + 1);
-    ranges[index].add(depth[i]);
+    ranges[index].add(z);
   }
   return ranges;
 }
 
-// A raster buffer's picture: the same extents without the last `dropped`, and with `channels` behind them.
-Tensor picture_like(const Tensor& buffer, std::size_t kept, bool colours) {
-  Shape shape(buffer.shape().begin(), buffer.shape().begin() + static_cast<std::ptrdiff_t>(kept));
-  if (colours) shape.push_back(3);
+// Zeros (N, H, W, 3) for a raster buffer.
+Tensor colours_like(const Tensor& buffer) {
+  const Shape shape{buffer.dim(0), buffer.dim(1), buffer.dim(2), 3};
   return Tensor(shape, DType::u8);
 }
 
@@ -152,7 +167,7 @@ Tensor encode_coloured_depth(const Tensor& depth, const Tensor& colours, double 
   for (const DepthRange& part : find_ranges(depth.data<float>(), 1, static_cast<std::int64_t>(depth.size()), threads)) {
     range.add(part);
   }
-  Tensor out = picture_like(depth, 3, true);
+  Tensor out = colours_like(depth);
   const raster::ColouredDepth kernel{depth.data<float>(), colours.data<std::uint8_t>(), &range,
                                      out.data<std::uint8_t>(), low, high, disparity};
   run_spans(static_cast<std::int64_t>(depth.size()), threads, [&](std::int64_t begin, std::int64_t end) {
@@ -167,7 +182,7 @@ Tensor encode_instances(const Tensor& instances, const Tensor& colours, int thre
   require(colours.rank() == 2 && colours.dim(0) >= 1 && colours.dim(1) == 3,
           "colours must have shape (1 + ids, 3), not " + to_string(colours.shape()));
   const std::int64_t ids = colours.dim(0) - 1;
-  Tensor out = picture_like(instances, 3, true);
+  Tensor out = colours_like(instances);
   const raster::ColouredInstances kernel{instances.data<std::int32_t>(), colours.data<std::uint8_t>(),
                                          out.data<std::uint8_t>()};
   run_spans(static_cast<std::int64_t>(instances.size()), threads, [&](std::int64_t begin, std::int64_t end) {
@@ -187,7 +202,7 @@ Tensor encode_normals(const Tensor& normals, bool flip, int threads) {
   check_threads(threads);
   require(normals.rank() == 4 && normals.dim(3) == 3,
           "normals must have shape (N, H, W, 3), not " + to_string(normals.shape()));
-  Tensor out = picture_like(normals, 3, true);
+  Tensor out = colours_like(normals);
   const raster::ColouredNormals kernel{normals.data<float>(), out.data<std::uint8_t>(), flip};
   run_spans(static_cast<std::int64_t>(normals.size() / 3), threads, [&](std::int64_t begin, std::int64_t end) {
     // A little above 1 for normals rounded to float32.

@@ -346,7 +346,8 @@ def coloured_normals(
     """
 
 def draw_hands(
-    pictures: numpy.typing.ArrayLike,
+    below: numpy.typing.ArrayLike | None,
+    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
     joints: numpy.typing.ArrayLike,
     depth: numpy.typing.ArrayLike | None,
     *,
@@ -358,8 +359,8 @@ def draw_hands(
     threads: typing.SupportsIndex,
 ) -> numpy.typing.NDArray[numpy.uint8]:
     """
-    Copies of pictures uint8 (N, H, W, 3) with hands drawn on them: joints float64 (N, 21, 2) in pixels,
-    depth float64 (N, 21) or None; see hoirt.render.draw.draw_hand.
+    Hands drawn on copies of `below` uint8 (N, H, W, 3), or if it is None on black pictures of `size` (H, W):
+    joints float64 (N, 21, 2) in pixels, depth float64 (N, 21) or None; see hoirt.render.draw.draw_hand.
     """
 
 def hand_depth(

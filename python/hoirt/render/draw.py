@@ -72,7 +72,8 @@ def draw_hand(
         z = z[None]
     joint_colours, limb_colours = openpose_hand() if style == "openpose" else pam_hand(right=side == "right")
     pictures = _core.draw_hands(
-        _canvas(size, below, len(points), one),
+        _with_frames(below) if one else below,
+        _sides(size, below),
         points,
         z,
         lines=style == "openpose",
@@ -85,17 +86,22 @@ def draw_hand(
     return pictures[0] if one else pictures
 
 
-def _canvas(size: Any, below: Any, frames: int, one: bool) -> Any:
-    """The pictures to draw on: `below`, or black ones of `size`."""
+def _with_frames(below: Any) -> Any:
+    """One picture (H, W, 3) as (1, H, W, 3); anything else as it is."""
+    return below[None] if getattr(below, "ndim", None) == 3 else below
+
+
+def _sides(size: Any, below: Any) -> tuple[int, int]:
+    """(H, W) of black pictures; not used where there are pictures below."""
     if (size is None) == (below is None):
         raise InputError("give either size (H, W) or below, pictures to draw on")
     if below is not None:
-        return below[None] if one and getattr(below, "ndim", None) == 3 else below
+        return 0, 0
     sides = tuple(size) if isinstance(size, tuple | list) else ()
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sides)
     if len(sides) != 2 or not whole or not all(1 <= n <= _MOST_SIDE for n in sides):
         raise InputError(f"size must be (H, W) with whole sides in 1..{_MOST_SIDE}, not {size!r}")
-    return np.zeros((frames, int(sides[0]), int(sides[1]), 3), np.uint8)
+    return int(sides[0]), int(sides[1])
 
 
 def _floats(values: Any, name: str) -> NDArray[np.float64]:
