@@ -104,7 +104,7 @@ def clips(threads: int, rounds: int) -> Measured:
     figures: list[Figure] = []
     try:
         caster = open3d_caster(scene, threads)
-        # Large pages are slow to come by just after Open3D has freed its memory; a case that is not counted pays.
+        # Large pages are slow to come by just after Open3D has freed its memory: an uncounted case pays.
         settling = {"settling": partial(condition, scene, threads)}
         cases = settling | cases | {"Open3D, depth and ids": caster}
     except ImportError as error:
