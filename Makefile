@@ -72,6 +72,7 @@ bench: $(VENV)/.installed $(VENV)/.deps-bench
 	$(call say,Benchmarks; a bound that is missed fails the target after the report)
 	@status=0; \
 	$(PY) -m bench.speed || status=1; \
+	$(PY) -m bench.raster || status=1; \
 	$(PY) -m bench.quality || status=1; \
 	$(PY) -m bench.report && exit $$status
 

@@ -28,9 +28,10 @@ def rendered(stored: Mapping[str, Any]) -> str:
         name = f"{figure.name} ({figure.note})" if figure.note else figure.name
         rows.append(f"| {name} | {' | '.join(figure.shown())} |")
     where = stored["environment"]
+    pack = f"Pack {stored['pack']}. " if "pack" in stored else ""
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     measured = (
-        f"Pack {stored['pack']}. {where['cpu']}, {where['cores']} cores, {where['threads']} threads, "
+        f"{pack}{where['cpu']}, {where['cores']} cores, {where['threads']} threads, "
         f"load average {where['load_average']} at the end; {where['system']}; Python {where['python']}, "
         f"{versions}; {where['date']}."
     )

@@ -371,10 +371,10 @@ def test_mesh_is_seen_by_its_camera(random_pack: Path) -> None:
     placed = vertices[0] + np.array([x, y, 2 * focal / (side * scale)], np.float32)
     faces = open_pack(random_pack).constants()["faces"]
     options: dict[str, Any] = {"intrinsics": (focal, focal, side / 2, side / 2), "size": (128, 128)}
-    depth = _core.rasterize(placed, faces, **options)[0]
-    culled = _core.rasterize(placed, faces, **options, cull_back_faces=True)[0]
-    assert 0.1 < (np.asarray(depth) > 0).mean() < 0.6
-    np.testing.assert_array_equal(np.asarray(culled), np.asarray(depth))  # closed, wound outwards
+    depth = _core.rasterize(placed, faces, **options)["depth"]
+    culled = _core.rasterize(placed, faces, **options, cull_back_faces=True)["depth"]
+    assert 0.1 < (depth > 0).mean() < 0.6
+    np.testing.assert_array_equal(culled, depth)  # closed, wound outwards
 
 
 def test_scheduler_dict_has_its_class() -> None:

@@ -15,4 +15,5 @@ PYBIND11_MODULE(_core, module) {
   register_image(module);
   register_raster(module);
   register_skin(module);
+  register_encode(module);
 }

@@ -15,5 +15,6 @@ void register_random(pybind11::module_& module);
 void register_image(pybind11::module_& module);
 void register_raster(pybind11::module_& module);
 void register_skin(pybind11::module_& module);
+void register_encode(pybind11::module_& module);
 
 }  // namespace hoirt::bindings

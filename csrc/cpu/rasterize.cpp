@@ -1,181 +1,250 @@
-// CPU rasteriser: fixed-point edge functions (1/256 pixel), top-left rule, near-plane clipping, z-buffer.
+// CPU rasteriser: projects, draws and resolves a frame, or a band of one, at a time.
 #include "csrc/raster/rasterize.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
+#include <bit>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "csrc/cpu/vector_widths.h"
+#include "csrc/raster/resolve.h"
+#include "csrc/raster/triangle.h"
+#include "csrc/raster/workers.h"
 
 namespace hoirt::raster {
 namespace {
 
-using Vec3 = std::array<double, 3>;
-
-// A corner on its way to the screen: camera-space position and its weights in the original triangle.
-struct Corner {
-  Vec3 position;
-  Vec3 weights;
+// The vertices of one frame in camera space and on the screen.
+struct Projected {
+  std::vector<Vec3> positions;
+  std::vector<ScreenPoint> points;
 };
 
-struct ScreenCorner {
-  std::int64_t x, y;  // 1/256 pixel
-  double inverse_z;
-  Vec3 weights_over_z;
-};
+void refuse_vertex(std::int64_t frame, std::int64_t vertex) {
+  throw InputError("vertex " + std::to_string(vertex) + " of frame " + std::to_string(frame) +
+                   " holds NaN or infinity, or lies beyond 1e30 metres");
+}
 
-constexpr std::int64_t subpixel = 256;
-constexpr double guard = 1 << 22;  // pixels; keeps edge products inside 64 bits
-
-Corner mix(const Corner& a, const Corner& b, double t) {
-  Corner out;
-  for (std::size_t k = 0; k < 3; ++k) {
-    out.position[k] = a.position[k] + t * (b.position[k] - a.position[k]);
-    out.weights[k] = a.weights[k] + t * (b.weights[k] - a.weights[k]);
+template <typename T>
+void project(const Tensor& vertices, const Camera& camera, double near, std::int64_t frame, Projected& out) {
+  const std::int64_t count = vertices.dim(1);
+  out.positions.resize(static_cast<std::size_t>(count));
+  out.points.resize(static_cast<std::size_t>(count));
+  const T* world = vertices.data<T>() + (vertices.dim(0) == 1 ? 0 : frame * count * 3);
+  for (std::int64_t v = 0; v < count; ++v) {
+    Vec3& position = out.positions[static_cast<std::size_t>(v)];
+    if (!to_camera(camera, world + 3 * v, position)) refuse_vertex(frame, v);
+    out.points[static_cast<std::size_t>(v)] = to_screen(camera, position, near);
   }
-  return out;
 }
 
-// Keeps the part with z >= near: three or four corners, or none.
-std::vector<Corner> clip_near(const std::array<Corner, 3>& triangle, double near) {
-  std::vector<Corner> kept;
-  for (std::size_t i = 0; i < 3; ++i) {
-    const Corner& a = triangle[i];
-    const Corner& b = triangle[(i + 1) % 3];
-    const bool a_in = a.position[2] >= near;
-    const bool b_in = b.position[2] >= near;
-    if (a_in) kept.push_back(a);
-    if (a_in != b_in) {
-      // Always from the inner to the outer corner, so that two triangles sharing an edge clip it at the same point.
-      const Corner& inner = a_in ? a : b;
-      const Corner& outer = a_in ? b : a;
-      kept.push_back(mix(inner, outer, (near - inner.position[2]) / (outer.position[2] - inner.position[2])));
-    }
+// One row of a triangle; without branches, so that it becomes vector code.
+HOIRT_VECTOR_WIDTHS
+void draw_span(Key* keys, std::int32_t first, std::int32_t last, const InverseDepth& inverse_depth, double base,
+               std::uint32_t face) {
+  const InverseDepth z = inverse_depth;
+  for (std::int32_t column = first; column <= last; ++column) {
+    keys[column] = std::min(keys[column], key_of(z.at(column, base), face));
   }
-  return kept;
 }
 
-ScreenCorner project(const Corner& corner, const Camera& camera) {
-  const double inverse_z = 1.0 / corner.position[2];
-  const double x = std::clamp(camera.fx * corner.position[0] * inverse_z + camera.cx, -guard, guard);
-  const double y = std::clamp(camera.fy * corner.position[1] * inverse_z + camera.cy, -guard, guard);
-  ScreenCorner out{std::llround(x * subpixel), std::llround(y * subpixel), inverse_z, {}};
-  for (std::size_t k = 0; k < 3; ++k) out.weights_over_z[k] = corner.weights[k] * inverse_z;
-  return out;
-}
-
-std::int64_t cross(const ScreenCorner& a, const ScreenCorner& b, std::int64_t x, std::int64_t y) {
-  return (b.x - a.x) * (y - a.y) - (b.y - a.y) * (x - a.x);
-}
-
-// With y down and positive area, a left edge goes up and a top edge goes right.
-bool is_top_left(const ScreenCorner& a, const ScreenCorner& b) { return b.y < a.y || (b.y == a.y && b.x > a.x); }
-
-std::int64_t floor_div(std::int64_t value, std::int64_t by) {
-  return value >= 0 ? value / by : -((-value + by - 1) / by);
-}
-
-struct Target {
-  float* depth;
-  std::int32_t* faces;
-  float* barycentrics;
-  std::int64_t height, width;
-};
-
-void fill(ScreenCorner a, ScreenCorner b, ScreenCorner c, std::int32_t face, bool cull, const Target& target) {
-  std::int64_t area = cross(a, b, c.x, c.y);
-  if (area == 0 || (cull && area > 0)) return;
-  if (area < 0) {
-    std::swap(b, c);
-    area = -area;
+// The rows first..end - 1 of one frame. Between two bands all keys are `nothing`, so that clearing and resolving cost
+// what is drawn and not the size of the picture.
+class Band {
+ public:
+  void open(std::int32_t first, std::int32_t end, std::int32_t width) {
+    first_ = first, end_ = end, width_ = width;
+    spans_.assign(static_cast<std::size_t>(end - first), Span{width, -1});
+    const auto size = static_cast<std::size_t>(end - first) * static_cast<std::size_t>(width);
+    if (keys_.size() < size) keys_.resize(size, nothing);
   }
-  const auto [x_low, x_high] = std::minmax({a.x, b.x, c.x});
-  const auto [y_low, y_high] = std::minmax({a.y, b.y, c.y});
-  const std::int64_t first_column = std::max<std::int64_t>(floor_div(x_low, subpixel), 0);
-  const std::int64_t last_column = std::min(floor_div(x_high, subpixel), target.width - 1);
-  const std::int64_t first_row = std::max<std::int64_t>(floor_div(y_low, subpixel), 0);
-  const std::int64_t last_row = std::min(floor_div(y_high, subpixel), target.height - 1);
-  const std::int64_t bias_a = is_top_left(b, c) ? 0 : -1;
-  const std::int64_t bias_b = is_top_left(c, a) ? 0 : -1;
-  const std::int64_t bias_c = is_top_left(a, b) ? 0 : -1;
-  const double inverse_area = 1.0 / static_cast<double>(area);
 
-  for (std::int64_t row = first_row; row <= last_row; ++row) {
-    const std::int64_t y = row * subpixel + subpixel / 2;
-    for (std::int64_t column = first_column; column <= last_column; ++column) {
-      const std::int64_t x = column * subpixel + subpixel / 2;
-      const std::int64_t edge_a = cross(b, c, x, y);
-      const std::int64_t edge_b = cross(c, a, x, y);
-      const std::int64_t edge_c = cross(a, b, x, y);
-      if (edge_a + bias_a < 0 || edge_b + bias_b < 0 || edge_c + bias_c < 0) continue;
-      const double wa = static_cast<double>(edge_a) * inverse_area;
-      const double wb = static_cast<double>(edge_b) * inverse_area;
-      const double wc = static_cast<double>(edge_c) * inverse_area;
-      const double z = 1.0 / (wa * a.inverse_z + wb * b.inverse_z + wc * c.inverse_z);
-      const std::int64_t pixel = row * target.width + column;
-      float& nearest = target.depth[pixel];
-      if (nearest != 0.0f && static_cast<float>(z) >= nearest) continue;
-      nearest = static_cast<float>(z);
-      target.faces[pixel] = face;
-      for (std::size_t k = 0; k < 3; ++k) {
-        const double weight = wa * a.weights_over_z[k] + wb * b.weights_over_z[k] + wc * c.weights_over_z[k];
-        target.barycentrics[pixel * 3 + static_cast<std::int64_t>(k)] = static_cast<float>(weight * z);
+  std::int32_t first() const { return first_; }
+  std::int32_t end() const { return end_; }
+
+  // The keys of a row of the picture; the columns from..to may be changed.
+  Key* touch(std::int32_t row, std::int32_t from, std::int32_t to) {
+    Span& span = spans_[static_cast<std::size_t>(row - first_)];
+    span.first = std::min(span.first, from);
+    span.last = std::max(span.last, to);
+    return keys_.data() + static_cast<std::int64_t>(row - first_) * width_;
+  }
+
+  // Gives each row's touched keys to `use(row, first, keys)` and clears them.
+  template <typename Use>
+  void close(const Use& use) {
+    for (std::int32_t row = first_; row < end_; ++row) {
+      const Span& span = spans_[static_cast<std::size_t>(row - first_)];
+      if (span.first > span.last) {
+        use(row, 0, std::span<Key>());
+        continue;
       }
+      const std::span<Key> keys(keys_.data() + static_cast<std::int64_t>(row - first_) * width_ + span.first,
+                                static_cast<std::size_t>(span.last - span.first + 1));
+      use(row, span.first, keys);
+      std::ranges::fill(keys, nothing);
     }
+  }
+
+ private:
+  struct Span {
+    std::int32_t first, last;
+  };
+  std::int32_t first_ = 0, end_ = 0, width_ = 0;
+  std::vector<Key> keys_;
+  std::vector<Span> spans_;
+};
+
+// Bit 4 row + column of the box's pixels that are covered.
+std::uint32_t small_coverage(const Triangle& triangle) {
+  std::uint32_t covered = 0, bit = 0;
+  for (std::int32_t row = triangle.top; row <= triangle.bottom; ++row, bit += 4) {
+    const Edge* edge = triangle.edges;
+    const double bases[3] = {edge[0].in_row(row), edge[1].in_row(row), edge[2].in_row(row)};
+    for (std::int32_t column = triangle.left; column <= triangle.right; ++column) {
+      const bool inside = edge[0].inside(column, bases[0]) & edge[1].inside(column, bases[1]) &
+                          edge[2].inside(column, bases[2]);
+      covered |= static_cast<std::uint32_t>(inside) << (bit + static_cast<std::uint32_t>(column - triangle.left));
+    }
+  }
+  return covered;
+}
+
+void draw_small(const Triangle& triangle, std::uint32_t covered, std::uint32_t face, Band& band) {
+  const InverseDepth& z = triangle.inverse_depth;
+  for (; covered != 0; covered &= covered - 1) {
+    const int bit = std::countr_zero(covered);
+    const std::int32_t row = triangle.top + bit / 4, column = triangle.left + bit % 4;
+    Key& key = band.touch(row, column, column)[column];
+    key = std::min(key, key_of(z.at(column, z.in_row(row)), face));
   }
 }
 
-void check(const Tensor& vertices, const Tensor& triangles, const Camera& camera) {
-  if (vertices.rank() != 2 || vertices.dim(1) != 3) {
-    throw InputError("vertices must have shape (V, 3), not " + to_string(vertices.shape()));
+void draw_large(const Triangle& triangle, std::uint32_t face, Band& band) {
+  const InverseDepth& z = triangle.inverse_depth;
+  for (std::int32_t row = triangle.top; row <= triangle.bottom; ++row) {
+    std::int32_t first, last;
+    if (!span_of_row(triangle, row, first, last)) continue;
+    draw_span(band.touch(row, first, last), first, last, z, z.in_row(row), face);
   }
-  if (triangles.rank() != 2 || triangles.dim(1) != 3) {
-    throw InputError("faces must have shape (F, 3), not " + to_string(triangles.shape()));
+}
+
+void draw(const Scene& scene, const Camera& camera, const Projected& projected, Band& band) {
+  constexpr std::int32_t small = 4;  // pixels; up to this size, testing each is quicker than solving for spans
+  const std::int32_t* index = scene.faces.data<std::int32_t>();
+  const std::int64_t count = scene.faces.dim(0);
+  for (std::int64_t face = 0; face < count; ++face, index += 3) {
+    const auto id = static_cast<std::uint32_t>(face);
+    Corners corners;
+    bool on_screen = true;
+    for (int k = 0; k < 3; ++k) {
+      corners.point[k] = projected.points[static_cast<std::size_t>(index[k])];
+      on_screen &= corners.point[k].x != off_screen;
+    }
+    Triangle triangle;
+    std::uint32_t covered = 0;
+    bool is_small = false;
+    if (on_screen) {
+      if (!set_up_on_screen(corners, scene.view, band.first(), band.end(), triangle)) continue;
+      is_small = triangle.right - triangle.left < small && triangle.bottom - triangle.top < small;
+      if (is_small && (covered = small_coverage(triangle)) == 0) continue;
+    }
+    for (int k = 0; k < 3; ++k) corners.position[k] = projected.positions[static_cast<std::size_t>(index[k])];
+    triangle.inverse_depth = inverse_depth_of(camera, corners.position, scene.view.near);
+    if (!on_screen && !set_up_clipped(corners, camera, scene.view, band.first(), band.end(), triangle)) continue;
+    if (is_small) draw_small(triangle, covered, id, band);
+    else draw_large(triangle, id, band);
   }
-  if (camera.height < 1 || camera.width < 1 || camera.height > 8192 || camera.width > 8192) {
-    throw InputError("the picture must be between 1 and 8192 pixels a side, not " + std::to_string(camera.height) +
-                     " x " + std::to_string(camera.width));
-  }
-  for (const double value : {camera.fx, camera.fy, camera.cx, camera.cy}) {
-    if (!std::isfinite(value)) throw InputError("the camera has a non-finite focal length or principal point");
-  }
-  if (!(camera.near > 0.0)) throw InputError("the near plane must lie at z > 0");
-  const std::span<const float> coordinates(vertices.data<float>(), vertices.size());
-  if (!std::ranges::all_of(coordinates, [](float value) { return std::isfinite(value); })) {
-    throw InputError("vertices hold NaN or infinity");
-  }
-  const std::int64_t count = vertices.dim(0);
-  const std::span<const std::int32_t> indices(triangles.data<std::int32_t>(), triangles.size());
-  if (!std::ranges::all_of(indices, [count](std::int32_t index) { return index >= 0 && index < count; })) {
-    throw InputError("a face names a vertex outside 0.." + std::to_string(count - 1));
-  }
+}
+
+HOIRT_VECTOR_WIDTHS
+void write_depths(const Key* keys, std::int64_t count, float* out) {
+  for (std::int64_t i = 0; i < count; ++i) out[i] = depth_of(keys[i]);
+}
+
+template <typename T>
+T* frame_of(Tensor& tensor, std::int64_t offset) {
+  return tensor.shape().empty() ? nullptr : static_cast<T*>(tensor.raw()) + offset;
+}
+
+void resolve(const Scene& scene, const Camera& camera, const Projected& projected, std::int64_t frame, Band& band,
+             Raster& out) {
+  const std::int64_t width = scene.view.width, offset = frame * scene.view.height * width;
+  float* depth = frame_of<float>(out.depth, offset);
+  // Depth has a loop of its own, which becomes vector code.
+  const Outputs others{.depth = nullptr,
+                       .instances = frame_of<std::int32_t>(out.instances, offset),
+                       .faces = frame_of<std::int32_t>(out.faces, offset),
+                       .barycentrics = frame_of<float>(out.barycentrics, 3 * offset),
+                       .normals = frame_of<float>(out.normals, 3 * offset),
+                       .silhouette = frame_of<std::uint8_t>(out.silhouette, offset)};
+  const bool only_depth =
+      !others.instances && !others.faces && !others.barycentrics && !others.normals && !others.silhouette;
+  const std::int32_t* index = scene.faces.data<std::int32_t>();
+  const std::int32_t* instances = scene.instances.shape().empty() ? nullptr : scene.instances.data<std::int32_t>();
+  const auto corners_of = [&](std::int32_t face, Vec3* position) {
+    for (std::int64_t k = 0; k < 3; ++k) {
+      position[k] = projected.positions[static_cast<std::size_t>(index[3 * std::int64_t{face} + k])];
+    }
+  };
+  band.close([&](std::int32_t row, std::int32_t first, std::span<const Key> keys) {
+    // The memory came filled with zeros; only ids are something else where nothing is.
+    for (std::int32_t* ids : {others.instances, others.faces}) {
+      if (ids) std::fill_n(ids + row * width, width, -1);
+    }
+    const std::int64_t begin = row * width + first;
+    if (depth) write_depths(keys.data(), static_cast<std::int64_t>(keys.size()), depth + begin);
+    if (only_depth) return;
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      if (keys[i] == nothing) continue;
+      resolve(keys[i], begin + static_cast<std::int64_t>(i), scene.view.width, camera, instances, corners_of, others);
+    }
+  });
+}
+
+Raster allocate(const Wanted& wanted, std::int64_t frames, const View& view) {
+  const Shape shape{frames, view.height, view.width};
+  const Shape triples{frames, view.height, view.width, 3};
+  Raster out;
+  if (wanted.depth) out.depth = Tensor(shape, DType::f32);
+  if (wanted.instances) out.instances = Tensor(shape, DType::i32);
+  if (wanted.faces) out.faces = Tensor(shape, DType::i32);
+  if (wanted.barycentrics) out.barycentrics = Tensor(triples, DType::f32);
+  if (wanted.normals) out.normals = Tensor(triples, DType::f32);
+  if (wanted.silhouette) out.silhouette = Tensor(shape, DType::boolean);
+  return out;
 }
 
 }  // namespace
 
-Raster rasterize(const Tensor& vertices, const Tensor& triangles, const Camera& camera, bool cull_back_faces) {
-  check(vertices, triangles, camera);
-  Raster out{Tensor({camera.height, camera.width}, DType::f32), Tensor({camera.height, camera.width}, DType::i32),
-             Tensor({camera.height, camera.width, 3}, DType::f32)};
-  std::fill_n(out.faces.data<std::int32_t>(), out.faces.size(), -1);
-  const Target target{out.depth.data<float>(), out.faces.data<std::int32_t>(), out.barycentrics.data<float>(),
-                      camera.height, camera.width};
-  const float* xyz = vertices.data<float>();
-  const std::int32_t* index = triangles.data<std::int32_t>();
-
-  for (std::int64_t f = 0; f < triangles.dim(0); ++f) {
-    std::array<Corner, 3> triangle{};
-    for (std::size_t k = 0; k < 3; ++k) {
-      const float* vertex = xyz + 3 * static_cast<std::int64_t>(index[3 * f + static_cast<std::int64_t>(k)]);
-      triangle[k].position = {vertex[0], vertex[1], vertex[2]};
-      triangle[k].weights[k] = 1.0;
-    }
-    const std::vector<Corner> polygon = clip_near(triangle, camera.near);
-    for (std::size_t k = 2; k < polygon.size(); ++k) {
-      fill(project(polygon[0], camera), project(polygon[k - 1], camera), project(polygon[k], camera),
-           static_cast<std::int32_t>(f), cull_back_faces, target);
-    }
-  }
+Raster rasterize(const Scene& scene, const Wanted& wanted, int threads) {
+  check_vertices(scene.vertices.shape(), scene.vertices.dtype());
+  check_faces(scene.faces, scene.vertices.dim(1));
+  if (!scene.instances.shape().empty()) check_instances(scene.instances, scene.faces.dim(0));
+  const std::int64_t frames = check_views(scene.vertices.dim(0), scene.cameras, scene.view);
+  const View& view = scene.view;
+  Raster out = allocate(wanted, frames, view);
+  threads = thread_count(threads);
+  // A frame is cut into bands only where there are fewer frames than threads.
+  constexpr std::int64_t thinnest = 16;  // rows
+  const std::int64_t bands = std::clamp<std::int64_t>(frames < threads ? (threads + frames - 1) / frames : 1, 1,
+                                                      (view.height + thinnest - 1) / thinnest);
+  for_each_item(frames * bands, threads, [&] {
+    return [&, projected = Projected{}, band = Band{}](std::int64_t item) mutable {
+      const std::int64_t frame = item / bands, part = item % bands;
+      const Camera& camera = scene.cameras[scene.cameras.size() == 1 ? 0 : static_cast<std::size_t>(frame)];
+      if (scene.vertices.dtype() == DType::f32) {
+        project<float>(scene.vertices, camera, view.near, frame, projected);
+      } else {
+        project<double>(scene.vertices, camera, view.near, frame, projected);
+      }
+      band.open(static_cast<std::int32_t>(view.height * part / bands),
+                static_cast<std::int32_t>(view.height * (part + 1) / bands), view.width);
+      draw(scene, camera, projected, band);
+      resolve(scene, camera, projected, frame, band, out);
+    };
+  });
   return out;
 }
 

@@ -6,7 +6,9 @@
 #include "csrc/bindings/arguments.h"
 #include "csrc/bindings/convert.h"
 #include "csrc/bindings/module.h"
+#include "csrc/cuda/encode_module.h"
 #include "csrc/cuda/launchers.h"
+#include "csrc/cuda/raster_module.h"
 #include "engine/error.h"
 
 namespace py = pybind11;
@@ -147,6 +149,7 @@ PYBIND11_MODULE(_core_cuda, module) {
   module.attr("cuda_version") = hoirt::cuda::runtime_version();
   register_errors(module);
   register_guided_step(module);
+  register_cuda_raster(module);
   module.def("philox_normal", &philox_normal, py::arg("out"), py::kw_only(), py::arg("size"), py::arg("seed"),
              py::arg("stream_number"), py::arg("stream") = 0,
              "Writes `size` float32 normals of hoirt._core.philox_normal to the address `out`.");
@@ -154,5 +157,6 @@ PYBIND11_MODULE(_core_cuda, module) {
              py::arg("patch_size"), py::arg("top"), py::arg("left"), py::arg("stream") = 0,
              "hoirt._core.paste in place on the picture at an address; `size` and `patch_size` are (height, width).\n"
              "Values of patch and alpha are not checked.");
+  register_cuda_encode(module);
   module.def("device_count", &hoirt::cuda::device_count, "How many devices the driver shows. Raises BackendError.");
 }

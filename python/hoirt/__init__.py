@@ -23,19 +23,29 @@ if TYPE_CHECKING:
     from hoirt.pipeline.result import Result, StepInfo
     from hoirt.pipeline.shared import detect, refine
     from hoirt.pipeline.timings import Timings
+    from hoirt.render.clip import render
+    from hoirt.render.mesh import Mesh
+    from hoirt.render.occlusion import Occlusion, joint_occlusion
+    from hoirt.render.rendered import Rendered
+    from hoirt.render.view import View
     from hoirt.report import report_sheet
 
 _LAZY = {
     "Camera": "hoirt.hands.hand",
     "CancelToken": "hoirt._core",
     "Hand": "hoirt.hands.hand",
+    "Mesh": "hoirt.render.mesh",
     "Motion": "hoirt.hands.motion",
+    "Occlusion": "hoirt.render.occlusion",
     "Refiner": "hoirt.pipeline.refiner",
+    "Rendered": "hoirt.render.rendered",
     "Result": "hoirt.pipeline.result",
     "StepInfo": "hoirt.pipeline.result",
     "Timings": "hoirt.pipeline.timings",
+    "View": "hoirt.render.view",
     "detect": "hoirt.pipeline.shared",
     "doctor": "hoirt.diagnosis",
+    "joint_occlusion": "hoirt.render.occlusion",
     "load_mano": "hoirt.hands.mano",
     "load_motion": "hoirt.hands.motion",
     "refine": "hoirt.pipeline.shared",
@@ -50,24 +60,32 @@ __all__ = [
     "Hand",
     "HoirtError",
     "InputError",
+    "Mesh",
     "Motion",
+    "Occlusion",
     "OutOfMemory",
     "PackError",
     "Refiner",
+    "Rendered",
     "Result",
     "StepInfo",
     "Timings",
+    "View",
     "__version__",
     "detect",
     "doctor",
+    "joint_occlusion",
     "load_mano",
     "load_motion",
     "refine",
+    "render",
     "report_sheet",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "render":  # a package that can be called; importing it binds the name
+        return import_module("hoirt.render")
     if name not in _LAZY:
         raise AttributeError(f"module 'hoirt' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)
@@ -76,4 +94,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "render"})

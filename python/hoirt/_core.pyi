@@ -22,6 +22,11 @@ __all__: list[str] = [
     "StepInfo",
     "StepTable",
     "Tensor",
+    "coloured_depth",
+    "coloured_instances",
+    "coloured_normals",
+    "draw_hands",
+    "hand_depth",
     "open_backend",
     "paste",
     "philox4x32",
@@ -313,6 +318,65 @@ class DenoiseLoop:
         All arrays are float32 on the CPU. Raises InputError, BackendError, Cancelled, KeyboardInterrupt.
         """
 
+def coloured_depth(
+    depth: numpy.typing.ArrayLike,
+    colours: numpy.typing.ArrayLike,
+    *,
+    low: typing.SupportsFloat | typing.SupportsIndex,
+    high: typing.SupportsFloat | typing.SupportsIndex,
+    disparity: bool,
+    threads: typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    uint8 (N, H, W, 3) of depth float32 (N, H, W) through colours uint8 (256, 3); see
+    hoirt.render.encode.pam_depth.
+    """
+
+def coloured_instances(
+    instances: numpy.typing.ArrayLike, colours: numpy.typing.ArrayLike, *, threads: typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    uint8 (N, H, W, 3) of instances int32 (N, H, W) through colours uint8 (1 + ids, 3), background first.
+    """
+
+def coloured_normals(
+    normals: numpy.typing.ArrayLike, *, flip: bool, threads: typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    uint8 (N, H, W, 3) of normals float32 (N, H, W, 3); see hoirt.render.encode.normals_picture.
+    """
+
+def draw_hands(
+    below: numpy.typing.ArrayLike | None,
+    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    joints: numpy.typing.ArrayLike,
+    depth: numpy.typing.ArrayLike | None,
+    *,
+    lines: bool,
+    joint_radius: typing.SupportsIndex,
+    half_widths: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    joint_colours: numpy.typing.ArrayLike,
+    limb_colours: numpy.typing.ArrayLike,
+    threads: typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    Hands drawn on copies of `below` uint8 (N, H, W, 3), or if it is None on black pictures of `size` (H, W):
+    joints float64 (N, 21, 2) in pixels, depth float64 (N, 21) or None; see hoirt.render.draw.draw_hand.
+    """
+
+def hand_depth(
+    depth: numpy.typing.ArrayLike,
+    instances: numpy.typing.ArrayLike | None,
+    *,
+    farthest: typing.SupportsIndex,
+    nearest_integer: bool,
+    threads: typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    uint8 (N, H, W) of depth float32 (N, H, W) with instances int32 (N, H, W), or of depth (N, M, H, W),
+    hands from far to near, with None; see hoirt.render.encode.hand_depth.
+    """
+
 def open_backend(path: str) -> Backend:
     """
     The backend in the shared object `path`. Raises BackendError with the loader's reason.
@@ -372,26 +436,32 @@ def pose_body(
     """
 
 def rasterize(
-    vertices: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
-    faces: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    vertices: numpy.typing.ArrayLike,
+    faces: numpy.typing.ArrayLike,
     *,
-    intrinsics: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(4)"
-    ],
-    size: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"
-    ],
+    intrinsics: numpy.typing.ArrayLike,
+    size: collections.abc.Iterable[typing.SupportsIndex],
+    extrinsics: numpy.typing.ArrayLike | None = None,
+    instances: numpy.typing.ArrayLike | None = None,
     near: typing.SupportsFloat | typing.SupportsIndex = 0.001,
     cull_back_faces: bool = False,
-) -> tuple[
-    numpy.typing.NDArray[numpy.float32],
-    numpy.typing.NDArray[numpy.int32],
-    numpy.typing.NDArray[numpy.float32],
-]:
+    outputs: collections.abc.Sequence[str] = ["depth"],
+    threads: typing.SupportsIndex = 0,
+) -> dict[str, numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]]:
     """
-    Depth (H, W) float32 metres with 0 where empty, face index (H, W) int32 with -1 where empty, and
-    barycentrics (H, W, 3) float32 of `vertices` (V, 3) metres in camera space (OpenCV axes) seen by a
-    pinhole camera with `intrinsics` (fx, fy, cx, cy) in pixels and `size` (H, W).
+    Draws N frames of a mesh: `vertices` (N, V, 3) or (V, 3) float32 or float64, metres in the world, with `faces`
+    (F, 3) int32 or int64, seen by pinhole cameras with `intrinsics` (4,) or (N, 4), fx fy cx cy in pixels, and
+    `extrinsics` (4, 4), (3, 4), (N, 4, 4) or (N, 3, 4), world to camera (default: the world is the camera's,
+    OpenCV axes), in pictures of `size` (H, W), 1..8192. One frame of either serves all frames of the other.
+    Pixel (column j, row i) is sampled at (j + 0.5, i + 0.5). Nothing nearer than `near` metres is drawn, and with
+    `cull_back_faces` no face whose vertices run clockwise in the picture. `instances` (F,) int32 >= 0 is
+    the mesh or part of each face (default 0). `threads`: 0 is one per processor; the bits never depend on it.
+
+    Returns what `outputs` names: "depth" float32 (N, H, W) metres along z, 0 where empty; "instances" and
+    "faces" int32 (N, H, W), -1 where empty; "barycentrics" float32 (N, H, W, 3), perspective-correct weights of
+    the face's vertices; "normals" float32 (N, H, W, 3), the face's unit normal in camera space, turned towards the
+    camera; "silhouette" bool (N, H, W). Of equally near faces the first one shows. Raises InputError for wrong
+    shapes, dtypes and ranges, faces that name no vertex, and vertices that are not finite or beyond 1e30 m.
     """
 
 def skin(

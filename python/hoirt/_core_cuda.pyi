@@ -7,9 +7,26 @@ BackendError at the first call.
 
 from __future__ import annotations
 
+import collections.abc
 import typing
 
-__all__: list[str] = ["GuidedStep", "cuda_version", "device_count", "paste", "philox_normal"]
+import numpy.typing
+import typing_extensions
+
+__all__: list[str] = [
+    "DeviceArray",
+    "GuidedStep",
+    "coloured_depth",
+    "coloured_instances",
+    "coloured_normals",
+    "cuda_version",
+    "device_count",
+    "draw_hands",
+    "hand_depth",
+    "paste",
+    "philox_normal",
+    "rasterize",
+]
 
 class GuidedStep:
     """
@@ -158,9 +175,102 @@ class GuidedStep:
     @unconditional.setter
     def unconditional(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 
+class DeviceArray:
+    """
+    An array on a CUDA device that any library takes by DLPack, such as torch.from_dlpack. The
+    stream that it is used on waits for it, the host does not.
+    """
+    def __dlpack__(self, stream: typing.Any = None, **kwargs) -> typing_extensions.CapsuleType: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+def coloured_depth(
+    depth: typing.SupportsInt | typing.SupportsIndex,
+    colours: typing.SupportsInt | typing.SupportsIndex,
+    range: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    pixels: typing.SupportsInt | typing.SupportsIndex,
+    low: typing.SupportsFloat | typing.SupportsIndex,
+    high: typing.SupportsFloat | typing.SupportsIndex,
+    disparity: bool,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.coloured_depth to the address `out`; `pixels` are those of the whole clip, `range` is
+    workspace, float32 (2,). Values are not checked.
+    """
+
+def coloured_instances(
+    instances: typing.SupportsInt | typing.SupportsIndex,
+    colours: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    ids: typing.SupportsInt | typing.SupportsIndex,
+    pixels: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.coloured_instances to the address `out`; unknown ids are background.
+    """
+
+def coloured_normals(
+    normals: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    pixels: typing.SupportsInt | typing.SupportsIndex,
+    flip: bool,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.coloured_normals to the address `out`. Values are not checked.
+    """
+
 def device_count() -> int:
     """
     How many devices the driver shows. Raises BackendError.
+    """
+
+def draw_hands(
+    pictures: typing.SupportsInt | typing.SupportsIndex,
+    order: typing.SupportsInt | typing.SupportsIndex,
+    joints: typing.SupportsInt | typing.SupportsIndex,
+    depth: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    frames: typing.SupportsInt | typing.SupportsIndex,
+    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    lines: bool,
+    joint_radius: typing.SupportsIndex,
+    half_widths: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    joint_colours: numpy.typing.ArrayLike,
+    limb_colours: numpy.typing.ArrayLike,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.draw_hands in place; `order` is workspace, int32 (frames, H, W), `depth` may be 0, colours
+    are host arrays. Joints must be finite and within +-2^30; they are not checked.
+    """
+
+def hand_depth(
+    depth: typing.SupportsInt | typing.SupportsIndex,
+    instances: typing.SupportsInt | typing.SupportsIndex,
+    ranges: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    frames: typing.SupportsInt | typing.SupportsIndex,
+    hands: typing.SupportsInt | typing.SupportsIndex,
+    pixels: typing.SupportsInt | typing.SupportsIndex,
+    farthest: typing.SupportsIndex,
+    nearest_integer: bool,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.hand_depth to the address `out`; `instances` 0: depth is (frames, hands, pixels).
+    `ranges` is workspace, float32 (frames, hands, 2). Values are not checked; ids that are not hands are
+    background.
     """
 
 def paste(
@@ -189,6 +299,28 @@ def philox_normal(
 ) -> None:
     """
     Writes `size` float32 normals of hoirt._core.philox_normal to the address `out`.
+    """
+
+def rasterize(
+    vertices: numpy.typing.ArrayLike,
+    faces: numpy.typing.ArrayLike,
+    *,
+    intrinsics: numpy.typing.ArrayLike,
+    size: collections.abc.Iterable[typing.SupportsIndex],
+    extrinsics: numpy.typing.ArrayLike | None = None,
+    instances: numpy.typing.ArrayLike | None = None,
+    near: typing.SupportsFloat | typing.SupportsIndex = 0.001,
+    cull_back_faces: bool = False,
+    outputs: collections.abc.Sequence[str] = ["depth"],
+    threads: typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> dict[str, DeviceArray]:
+    """
+    hoirt._core.rasterize on a CUDA device, with the same result. `vertices` are a contiguous DLPack array on the
+    device; `faces` and `instances` on it too (instances int32) or on the CPU; cameras on the CPU. Returns DLPack
+    arrays on the device. All is enqueued on `stream` (a cudaStream_t as an integer, 0: the default stream); the
+    host does not wait. Faces on the CPU are checked; of those on the device, ones that name no vertex or a
+    vertex that is not finite are not drawn. `threads` is of no use here.
     """
 
 __version__: str = "0.1.0"

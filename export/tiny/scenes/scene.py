@@ -102,7 +102,14 @@ def _render(
     vertices = np.concatenate([p.surface.vertices for p in parts])
     faces = np.concatenate([p.surface.faces + o for p, o in zip(parts, offsets[:-1], strict=True)])
     owner = np.concatenate([np.full(len(p.surface.faces), k) for k, p in enumerate(parts)])
-    depth, ids, weights = _core.rasterize(vertices, faces, intrinsics=camera, size=(size, size))
+    drawn = _core.rasterize(
+        vertices,
+        faces,
+        intrinsics=camera,
+        size=(size, size),
+        outputs=("depth", "faces", "barycentrics"),
+    )
+    depth, ids, weights = drawn["depth"][0], drawn["faces"][0], drawn["barycentrics"][0]
     normals = np.concatenate([vertex_normals(p.surface.vertices, p.surface.faces) for p in parts])
     rest = np.concatenate([p.surface.rest for p in parts])
     hit = ids >= 0
@@ -149,10 +156,10 @@ def _visible_defects(
 
     def depth_of(surface: Surface) -> Floats:
         placed = place(surface)
-        depth, _, _ = _core.rasterize(
+        drawn = _core.rasterize(
             placed.vertices, placed.faces, intrinsics=coarse, size=(size // 4, size // 4)
         )
-        return np.asarray(depth, np.float32)
+        return np.asarray(drawn["depth"][0])
 
     good = depth_of(pose_surface(pose))
     best: tuple[float, Surface, tuple[str, ...]] | None = None

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from hoirt._version import __version__
-from hoirt.cli import demo, doctor, pack, refine
+from hoirt.cli import demo, doctor, pack, refine, render
 from hoirt.errors import HoirtError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hoirt", description="Repairs malformed hands in pictures.")
     parser.add_argument("--version", action="version", version=f"hoirt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (refine, demo, doctor, pack):
+    for module in (refine, render, demo, doctor, pack):
         module.add_parser(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the trace of an error")

@@ -34,10 +34,8 @@ def metric_depth(hand: Hand, window: Window, size: tuple[int, int]) -> NDArray[n
         (camera.cx - window.left) * scale_x,
         (camera.cy - window.top) * scale_y,
     )
-    depth, _, _ = _core.rasterize(
-        hand.vertices, hand.faces, intrinsics=intrinsics, size=size, cull_back_faces=True
-    )
-    return np.asarray(depth)
+    drawn = _core.rasterize(hand.vertices, hand.faces, intrinsics=intrinsics, size=size, cull_back_faces=True)
+    return np.asarray(drawn["depth"][0])
 
 
 def encode_depth(depth: NDArray[np.float32]) -> NDArray[np.uint8]:

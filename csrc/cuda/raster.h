@@ -1,0 +1,63 @@
+// The rasteriser on a CUDA device: the functors of csrc/raster on device pointers, enqueued on a stream.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "csrc/raster/camera.h"
+#include "csrc/raster/resolve.h"
+
+namespace hoirt::cuda {
+
+// Device memory that may be used on `stream` at once. It is freed in the order of the stream `last`: the same one for
+// scratch memory, the default stream (null) for what may outlive `stream`.
+std::shared_ptr<void> allocate(std::size_t bytes, void* stream, void* last);
+
+// Makes `device` current while it lives.
+class DeviceScope {
+ public:
+  explicit DeviceScope(int device);
+  ~DeviceScope();
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+ private:
+  int previous_ = 0;
+};
+
+// Copies host memory to the device; the host memory may go as soon as this returns.
+void upload(void* to, const void* from, std::size_t bytes, void* stream);
+
+// A point in a stream that other streams can wait for without the host.
+class Event {
+ public:
+  explicit Event(void* stream);
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void make_wait(void* stream) const;
+
+ private:
+  void* event_ = nullptr;
+};
+
+// All pointers but `cameras` are the device's. One of each pair of vertices and faces is null.
+struct RasterJob {
+  const float* vertices_f32 = nullptr;  // (meshes, vertex_count, 3)
+  const double* vertices_f64 = nullptr;
+  const std::int32_t* faces_i32 = nullptr;  // (face_count, 3)
+  const std::int64_t* faces_i64 = nullptr;
+  const std::int32_t* instances = nullptr;  // (face_count,), or null
+  std::vector<raster::Camera> cameras;      // frames or 1
+  std::int64_t frames = 0, meshes = 0, vertex_count = 0, face_count = 0;
+  raster::View view{};
+  raster::Outputs outputs{};  // of the first frame
+};
+
+// Enqueues the job and returns; the host waits for nothing. As nothing can be reported from the device, a face with an
+// index out of range or a vertex that is not finite is not drawn. Throws BackendError if a launch fails.
+void rasterize(const RasterJob& job, void* stream);
+
+}  // namespace hoirt::cuda
