@@ -138,7 +138,7 @@ def calibrate(root: Path) -> None:
     (root / "calibration" / "mano_20200709-weiy" / "mano.yml").write_text(f"betas:\n{betas}\n")
 
 
-def test_dexycb(tmp_path: Path, mano: Path) -> None:
+def test_dexycb(tmp_path: Path, mano: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, hand, objects = dexycb(tmp_path)
     bare = hoirt.load_motion(folder)
     assert bare.shape is None and bare.camera is None
@@ -163,7 +163,9 @@ def test_dexycb(tmp_path: Path, mano: Path) -> None:
     np.testing.assert_allclose(motion.posed(model_of(motion, mano)).vertices, expected, atol=1e-5)
     with pytest.raises(InputError, match="flat_hand_mean=False, pca=45"):
         motion.posed(plain)
-    single = hoirt.load_motion(folder / "labels_000003.npz")
+    monkeypatch.chdir(folder)
+    np.testing.assert_array_equal(hoirt.load_motion(".").pose, motion.pose)
+    single = hoirt.load_motion("labels_000003.npz")
     assert single.frames.tolist() == [3]
     np.testing.assert_array_equal(single.pose, motion.pose[3:4])
 

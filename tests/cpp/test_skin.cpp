@@ -19,7 +19,7 @@ Tensor floats(const Shape& shape, const std::vector<float>& values) {
 
 Tensor parents(const std::vector<std::int32_t>& values) {
   Tensor tensor({static_cast<std::int64_t>(values.size())}, DType::i32);
-  std::memcpy(tensor.raw(), values.data(), values.size() * sizeof(std::int32_t));
+  if (!values.empty()) std::memcpy(tensor.raw(), values.data(), values.size() * sizeof(std::int32_t));
   return tensor;
 }
 
