@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,12 @@ def test_file_and_side_are_found(folder: Path, tmp_path: Path) -> None:
         hoirt.load_mano(tmp_path / "MANO_RIGHT.pkl")
     with pytest.raises(InputError, match="is not a file"):
         hoirt.load_mano("/dev/null", side="right")
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(InputError, match="is not a file"):
+            hoirt.load_mano(path, side="right")
+    with pytest.raises(InputError, match="cannot be read"):
+        hoirt.load_mano("a\0b", side="right")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ from hoirt.safe_pickle_types import (
 
 _MARK = object()
 _MAX_INTEGER_BYTES = 128
+_AMPLIFICATION = (
+    8  # how many times its own size in bytes a file may have builders make of parts that it repeats
+)
 
 
 class Machine:
@@ -32,6 +35,7 @@ class Machine:
     ) -> None:
         self.data, self.position, self.at = data, start, start
         self.instructions, self.storage = instructions, storage
+        self.memory = _AMPLIFICATION * max(len(data) - start, 1 << 20)
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -136,29 +140,48 @@ class Machine:
             raise Bad(f"it names {named}, which is not plain data; nothing was run")
         return Global(module, name)
 
+    def make(self, function: Any, arguments: Any) -> None:
+        for part in arguments if isinstance(arguments, tuple) else ():
+            if isinstance(part, list | tuple):
+                self.memory -= 64 * len(part)
+        value = construct(function, arguments)
+        self.charge(value)
+        self.push(value)
+
+    def charge(self, value: Any) -> None:
+        """Counts what a builder has made: one memoised part could be built from again and again."""
+        array = value.values if isinstance(value, Storage) else value
+        if isinstance(array, np.ndarray):
+            self.memory -= array.nbytes
+        elif isinstance(array, bytes):
+            self.memory -= len(array)
+        if self.memory < 0:
+            raise Bad(f"it builds more than {_AMPLIFICATION} times its own size from parts that it repeats")
+
     def inst(self) -> None:
         module, name = text(self.line(), "ascii"), text(self.line(), "ascii")
-        self.push(construct(self.find(module, name), tuple(self.since_mark())))
+        self.make(self.find(module, name), tuple(self.since_mark()))
 
     def obj(self) -> None:
         items = self.since_mark()
         if not items:
             raise Bad("an object has no class")
-        self.push(construct(items[0], tuple(items[1:])))
+        self.make(items[0], tuple(items[1:]))
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
-        self.push(construct(function, arguments))
+        self.make(function, arguments)
 
     def new_with_keywords(self) -> None:
         keywords, arguments, kind = self.pop(), self.pop(), self.pop()
         if not isinstance(keywords, dict) or keywords:
             raise Bad("an object is made with keywords; none of the accepted classes takes any")
-        self.push(construct(kind, arguments))
+        self.make(kind, arguments)
 
     def build(self) -> None:
         state, target = self.pop(), self.top()
         apply_state(target, plain(state) if not isinstance(state, tuple) else state)
+        self.charge(target)
 
     def persistent(self, value: Any) -> None:
         if self.storage is None:

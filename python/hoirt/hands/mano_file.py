@@ -77,16 +77,21 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """A whole file of at most `limit` bytes. Raises InputError for folders, pipes and devices too."""
     try:
         # Non-blocking: opening a pipe would wait for ever.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InputError(f"{path} is not a file")
-            data = file.read(limit + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path} cannot be read: {error}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is not a file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(min(status.st_size, limit) + 1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise InputError(f"{path}: more than {limit} bytes")
     return data

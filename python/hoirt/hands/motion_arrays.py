@@ -7,6 +7,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Collection
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def parse_npy(data: bytes, name: str, limits: Limits | None = None) -> Any:
         old = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream, max_header_size=_HEADER_BYTES)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, EOFError, UnicodeError) as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, EOFError, TokenError) as error:
         raise InputError(f"{name} is no .npy file: {error}") from None
     content = data[stream.tell() :]
     if dtype.hasobject:

@@ -26,6 +26,7 @@ def read(path: Path, side: str | None, camera: str | None) -> Motion:
     translation; zeros where there is no hand. pose_y (O, 3, 4): object to camera. The calibration gives shape
     and camera; without its folder both are None.
     """
+    path = path.absolute()  # its parents are needed
     files = sorted(path.glob("labels_*.npz")) if path.is_dir() else [path]
     if not files or len(files) > _MAX_FRAMES:
         raise InputError(f"{path}: holds {len(files)} files labels_*.npz, not 1 to {_MAX_FRAMES}")
@@ -94,7 +95,7 @@ def _camera(file: Path) -> MotionCamera | None:
 
 
 def _calibration(file: Path) -> Path | None:
-    folder = file.absolute().parent.parent.parent.parent / "calibration"
+    folder = file.parent.parent.parent.parent / "calibration"
     return folder if folder.is_dir() else None
 
 

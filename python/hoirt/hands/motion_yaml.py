@@ -82,6 +82,8 @@ class _Reader:
             if not found:
                 self.fail(number, "something other than 'key: value'")
             key = str(found[1]).strip("'\"")
+            if key == "<<":
+                self.fail(number, "a merge")
             if key in result:
                 self.fail(number, f"the key '{key[:40]}' a second time")
             self.next += 1
@@ -111,6 +113,8 @@ class _Reader:
             self.fail(number, f"{text[0]!r} at the beginning of a value")
         if ": " in text:
             self.fail(number, "a mapping inside of a value")
+        if text == "-" or text.startswith("- "):
+            self.fail(number, "a list inside of a list")
         if text in _WORDS:
             return _WORDS[text]
         if _INTEGER.fullmatch(text):
