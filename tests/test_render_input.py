@@ -112,6 +112,7 @@ def test_cuda_arrays_without_the_cuda_module_say_so(monkeypatch: pytest.MonkeyPa
     from hoirt.render import clip
 
     monkeypatch.setitem(sys.modules, "hoirt._core_cuda", None)
+    monkeypatch.delattr(hoirt, "_core_cuda", raising=False)  # another test may have imported it
     mesh = Mesh(CudaArray(), CudaArray(), instance=0)
     with pytest.raises(hoirt.BackendError, match="hoirt was built without CUDA"):
         clip._rasterizer([mesh], "hoirt")

@@ -156,9 +156,7 @@ def _visible_defects(
 
     def depth_of(surface: Surface) -> Floats:
         placed = place(surface)
-        drawn = _core.rasterize(
-            placed.vertices, placed.faces, intrinsics=coarse, size=(size // 4, size // 4)
-        )
+        drawn = _core.rasterize(placed.vertices, placed.faces, intrinsics=coarse, size=(size // 4, size // 4))
         return np.asarray(drawn["depth"][0])
 
     good = depth_of(pose_surface(pose))
