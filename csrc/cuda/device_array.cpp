@@ -108,10 +108,12 @@ void register_device_array(py::module_& module) {
       .def_property_readonly("shape", [](const DeviceArray& self) { return tuple_from(self.shape); })
       .def_property_readonly("dtype", [](const DeviceArray& self) { return to_string(self.dtype); })
       .def(
-          "__dlpack__", [](const DeviceArray& self, const py::object& stream, const py::kwargs&) {
+          "__dlpack__",
+          [](const DeviceArray& self, const py::object& stream, const py::object&, const py::object&, const py::object&) {
             return to_dlpack(self, stream);
           },
-          py::arg("stream") = py::none())
+          py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
+          py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
       .def("__dlpack_device__", [](const DeviceArray& self) { return std::pair<int, int>(on_cuda, self.device); });
 }
 

@@ -180,7 +180,14 @@ class DeviceArray:
     An array on a CUDA device that any library takes by DLPack, such as torch.from_dlpack. The
     stream that it is used on waits for it, the host does not.
     """
-    def __dlpack__(self, stream: typing.Any = None, **kwargs) -> typing_extensions.CapsuleType: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: typing.Any = None,
+        max_version: typing.Any = None,
+        dl_device: typing.Any = None,
+        copy: typing.Any = None,
+    ) -> typing_extensions.CapsuleType: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...
     @property
     def dtype(self) -> str: ...
