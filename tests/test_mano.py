@@ -254,6 +254,9 @@ def test_wrist_faces_want_one_hole(right: HandModel) -> None:
         wrist_faces(right.faces[:-16])  # the cap is gone too
     with pytest.raises(InputError, match="hole"):
         wrist_faces(closed[[0, 1, 2]])
+    for wrong in (right.faces[:0], right.faces.astype(float), right.faces[:, :2], [[0, 1, 2]]):
+        with pytest.raises(InputError, match="faces must be|no hole"):
+            wrist_faces(wrong)
 
 
 # Conversion and cache
