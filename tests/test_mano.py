@@ -255,7 +255,7 @@ def test_wrist_faces_want_one_hole(right: HandModel) -> None:
     with pytest.raises(InputError, match="hole"):
         wrist_faces(closed[[0, 1, 2]])
     for wrong in (right.faces[:0], right.faces.astype(float), right.faces[:, :2], [[0, 1, 2]]):
-        with pytest.raises(InputError, match="faces must be|no hole"):
+        with pytest.raises(InputError, match=r"faces must be|no hole"):
             wrist_faces(wrong)
 
 
