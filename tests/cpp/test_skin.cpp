@@ -13,7 +13,7 @@ namespace {
 
 Tensor floats(const Shape& shape, const std::vector<float>& values) {
   Tensor tensor(shape, DType::f32);
-  std::memcpy(tensor.raw(), values.data(), values.size() * sizeof(float));
+  if (!values.empty()) std::memcpy(tensor.raw(), values.data(), values.size() * sizeof(float));
   return tensor;
 }
 

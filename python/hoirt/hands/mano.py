@@ -108,8 +108,10 @@ def wrist_faces(faces: NDArray[np.int32]) -> NDArray[np.int32]:
     """Faces (n - 2, 3) that close the one hole of a mesh, of n edges, as a fan that looks outwards.
 
     Raises:
-        InputError: the mesh has no hole, several, or a boundary that meets itself.
+        InputError: not faces; the mesh has no hole, several, or a boundary that meets itself.
     """
+    if not isinstance(faces, np.ndarray) or faces.dtype.kind not in "iu" or faces.shape[1:] != (3,):
+        raise InputError("faces must be an array of integers of shape (F, 3)")
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     directed = {(int(a), int(b)) for a, b in edges}
     # The neighbour that is missing would run along each edge the other way round.
