@@ -54,8 +54,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path(".train"))
-    parser.add_argument("--count", type=int, default=4000, help="pictures")
-    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--count", type=int, default=8000, help="pictures")
+    parser.add_argument("--minutes", type=float, default=95.0)
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
     if args.threads:
