@@ -1,4 +1,4 @@
-"""Fills torch modules with the weights of the ONNX file that they were exported to.
+"""Fills torch modules with the weights of the ONNX files that they were exported to.
 
 So a pack is enough to run its networks in torch. Matrices lose their names in the export and equal vectors
 are stored once, but every node keeps the path of the module that it came from; so weights are found by node.
@@ -7,6 +7,7 @@ are stored once, but every node keeps the path of the module that it came from; 
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,30 +21,38 @@ Array = NDArray[np.float32]
 
 
 class OnnxWeights:
-    """The constants of an ONNX file by the module and operator that use them."""
+    """The constants of ONNX files by the module and operator that use them."""
 
-    def __init__(self, path: Path) -> None:
-        graph = onnx.load(str(path)).graph
-        self._path = path
-        self._constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        for node in graph.node:  # weights stored as halves
-            if node.op_type == "Cast" and node.input[0] in self._constants:
-                self._constants[node.output[0]] = self._constants[node.input[0]].astype(np.float32)
-        self._nodes: defaultdict[tuple[str, str], list[onnx.NodeProto]] = defaultdict(list)
-        for node in graph.node:
-            scope = node.name.rpartition("/")[0].strip("/").replace("/", ".")
-            self._nodes[scope, node.op_type].append(node)
+    def __init__(self, *paths: Path) -> None:
+        self._named: dict[str, Array] = {}
+        self._found: defaultdict[tuple[str, str], list[list[Array]]] = defaultdict(list)
+        for path in paths:
+            graph = onnx.load(str(path)).graph
+            constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+            for node in graph.node:  # weights stored as halves
+                if node.op_type == "Cast" and node.input[0] in constants:
+                    constants[node.output[0]] = constants[node.input[0]].astype(np.float32)
+            self._named |= constants
+            for node in graph.node:
+                used = [constants[name] for name in node.input if name in constants]
+                self._found[_scope(node.name), node.op_type].append(used)
 
     def named(self, name: str) -> Array:
         """The initialiser of that name."""
-        return self._constants[name]
+        return self._named[name]
 
     def of(self, scope: str, operator: str) -> list[Array]:
         """The constant inputs of the one node of that operator in a module; [] if there is no such node."""
-        nodes = self._nodes[scope, operator]
-        if len(nodes) > 1:
-            raise ValueError(f"{self._path}: {scope} has {len(nodes)} nodes {operator}, expected one")
-        return [self._constants[name] for node in nodes for name in node.input if name in self._constants]
+        found = self._found[scope, operator]
+        if len(found) > 1:
+            raise ValueError(f"{scope} has {len(found)} nodes {operator}, expected one")
+        return found[0] if found else []
+
+
+def _scope(node: str) -> str:
+    """The module that a node came from: "/models/unet/blocks/blocks.0/conv/Conv" is unet.blocks.0.conv."""
+    parts = node.strip("/").removeprefix("models/").split("/")
+    return ".".join(a for a, b in pairwise(parts) if not b.startswith(f"{a}."))
 
 
 def fill(module: nn.Module, weights: OnnxWeights, scope: str, skip: str = "") -> None:

@@ -51,10 +51,12 @@ def make_modules(pack: Pack) -> dict[str, Any]:
         )
     tokenizer = _tokenizer(pack)
     modules = CLASSES[pack.name](tokenizer)
-    weights = {role: OnnxWeights(pack.network_file(role)) for role in pack.manifest.networks}
+    roles = ("hint", "text_encoder", "vae_encoder", "vae_decoder")
+    weights = {role: OnnxWeights(pack.network_file(role)) for role in roles}
     controlnet, vae = modules["controlnet"], modules["vae"]
-    fill(modules["unet"], weights["step"], "unet")
-    fill(controlnet, weights["step"], "controlnet", skip=HINT)
+    step = OnnxWeights(*(pack.network_file(role) for role in ("step", "time", "context")))
+    fill(modules["unet"], step, "unet")
+    fill(controlnet, step, "controlnet", skip=HINT)
     fill(getattr(controlnet, HINT), weights["hint"], "embedding")
     fill(modules["text_encoder"], weights["text_encoder"], "text_encoder")
     for role, names in (
@@ -86,7 +88,8 @@ def make_pipeline(pack: Pack, precision: str = "fp32") -> Pipeline:
 def predict(pipeline: Pipeline, inputs: Mapping[str, Tensor], depth: Tensor) -> Tensor:
     """The networks of one step of the pipeline: ControlNet, its picture's embedding included, then UNet.
 
-    inputs: those of the pack's step network but for the hint; depth (N, 3, H, W) in 0..1. -> (N, 4, h, w)
+    inputs: sample, inpaint and control_scale of the pack's step network, encoder_hidden_states (N, T, D) and
+    timestep (N,); depth (N, 3, H, W) in 0..1. -> (N, 4, h, w)
     """
     text, time = inputs["encoder_hidden_states"], inputs["timestep"]
     down, mid = pipeline.controlnet(

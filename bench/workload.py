@@ -97,13 +97,13 @@ class Steps:
 
     @cached_property
     def networks(self) -> dict[str, _core.Network]:
-        """The pack's `step` and `hint`."""
+        """The pack's `step`, and what is run once before it."""
         runtime = backends.load()
         return {
             role: runtime.open(
                 str(self.pack.network_file(role)), precision=self.precision, threads=self.threads
             )
-            for role in ("step", "hint")
+            for role in ("step", "hint", "time", "context")
         }
 
     @cached_property
@@ -115,21 +115,36 @@ class Steps:
         )
 
     @cached_property
-    def batch(self) -> dict[str, Floats]:
-        """Inputs of the step network for one guided step of one hand: both halves of guidance."""
-        settings, ports = self.pack.settings, self.pack.manifest.networks["step"].inputs
+    def given(self) -> dict[str, Floats]:
+        """What both sides start from in one guided step of one hand: both halves of guidance."""
+        settings, ports = self.pack.settings, self.pack.manifest.networks
         side = settings.crop // settings.vae.factor
-        extents = {-1: side}
         rng = np.random.default_rng(0)
-        batch = {
-            name: rng.standard_normal((2, *(extents.get(n, n) for n in port.shape[1:])), np.float32)
-            for name, port in ports.items()
+
+        def normal(role: str, name: str) -> Floats:
+            extents = ports[role].inputs[name].shape[1:]
+            return rng.standard_normal((2, *(side if n == -1 else n for n in extents)), np.float32)
+
+        inpaint = normal("step", "inpaint")
+        inpaint[:, 0] = inpaint[:, 0] > 0
+        return {
+            "sample": normal("step", "sample"),
+            "inpaint": inpaint,
+            "timestep": np.full(2, 500.0, np.float32),
+            "encoder_hidden_states": normal("context", "encoder_hidden_states"),
+            "control_scale": np.full(2, STRENGTH, np.float32),
         }
-        batch["inpaint"][:, 0] = batch["inpaint"][:, 0] > 0
-        batch["timestep"] = np.full(2, 500.0, np.float32)
-        batch["control_scale"] = np.full(2, STRENGTH, np.float32)
-        batch["hint"] = self.networks["hint"].run({"depth": self.depth})["hint"]
-        return batch
+
+    @cached_property
+    def batch(self) -> dict[str, Floats]:
+        """Inputs of the step network for that step."""
+        before = {
+            "hint": {"depth": self.depth},
+            "time": {"timestep": self.given["timestep"]},
+            "context": {"encoder_hidden_states": self.given["encoder_hidden_states"]},
+        }
+        made = {role: self.networks[role].run(inputs)[role] for role, inputs in before.items()}
+        return made | {name: self.given[name] for name in ("sample", "inpaint", "control_scale")}
 
     @cached_property
     def depth(self) -> Floats:
@@ -140,17 +155,18 @@ class Steps:
     def loop(self) -> _core.LoopResult:
         """All steps of one hand in hoirt's loop."""
         batch = self.batch
-        text = batch["encoder_hidden_states"]
-        return _core.DenoiseLoop(self.networks["step"], control="control_scale").run(
+        time = self.networks["time"].run({"timestep": self.table.timestep.astype(np.float32)})["time"]
+        return _core.DenoiseLoop(self.networks["step"], timestep=None, control="control_scale").run(
             self.table,
             shape=batch["sample"][:1].shape,
             seeds=np.zeros(1, np.uint64),
             condition={
-                "encoder_hidden_states": text[1:],
+                "context": batch["context"][1:],
                 "hint": batch["hint"][1:],
                 "inpaint": batch["inpaint"][1:],
             },
-            uncondition={"encoder_hidden_states": text[:1]},
+            uncondition={"context": batch["context"][:1]},
+            per_step={"time": time},
             control=STRENGTH,
             known=batch["sample"][1:],
             mask=batch["inpaint"][1:, :1],
@@ -163,7 +179,7 @@ class Steps:
         from bench.peer import predict
 
         kind = pipeline.unet.dtype
-        inputs = {name: torch.from_numpy(values).to(kind) for name, values in self.batch.items()}
+        inputs = {name: torch.from_numpy(values).to(kind) for name, values in self.given.items()}
         depth = torch.from_numpy(self.depth).to(kind)
         scheduler = pipeline.scheduler
         scheduler.set_timesteps(self.pack.settings.steps)
@@ -185,7 +201,7 @@ class Steps:
         from bench.peer import predict
 
         with torch.inference_mode():
-            inputs: Mapping[str, torch.Tensor] = {k: torch.from_numpy(v) for k, v in self.batch.items()}
+            inputs: Mapping[str, torch.Tensor] = {k: torch.from_numpy(v) for k, v in self.given.items()}
             expected = predict(pipeline, inputs, torch.from_numpy(self.depth)).numpy()
         found = self.networks["step"].run(self.batch)["prediction"]
         return float(np.abs(found - expected).max() / np.abs(expected).max())

@@ -87,9 +87,19 @@ class Run {
         sample_(workspace.get("state", batched(request.shape))),
         prediction_(workspace.get("prediction", batched(request.shape))),
         clean_(workspace.get("clean", request.shape)),
-        timestep_(workspace.get("timestep", batched({items_}))),
         noise_(request, clean_.size()) {
-    TensorMap inputs{{ports.state, sample_}, {ports.timestep, timestep_}};
+    TensorMap inputs{{ports.state, sample_}};
+    if (ports.timestep) {
+      timestep_ = workspace.get("timestep", batched({items_}));
+      inputs.emplace(*ports.timestep, *timestep_);
+    }
+    for (const auto& [name, rows] : request.per_step) {
+      Shape shape = rows.shape();
+      shape.front() = items_;
+      const Tensor batch = workspace.get("per step " + name, batched(std::move(shape)), rows.dtype());
+      per_step_.push_back({rows, batch});
+      inputs.emplace(name, batch);
+    }
     if (ports.control) {
       control_ = workspace.get("control", batched({items_}));
       inputs.emplace(*ports.control, *control_);
@@ -118,7 +128,7 @@ class Run {
   // Returns the seconds in the network.
   double step(std::size_t index, Network& network) {
     const Row& row = table_.rows[index];
-    feed(row);
+    feed(row, static_cast<std::int64_t>(index));
     auto& call = row.guided() ? guided_ : single_;
     const auto start = Clock::now();
     network.run(call.inputs, call.outputs);
@@ -196,8 +206,9 @@ class Run {
     step.known_noise = noise_.draw(stream);
   }
 
-  void feed(const Row& row) {
-    std::fill_n(timestep_.data<float>(), timestep_.size(), static_cast<float>(row.timestep));
+  void feed(const Row& row, std::int64_t index) {
+    if (timestep_) std::fill_n(timestep_->data<float>(), timestep_->size(), static_cast<float>(row.timestep));
+    for (const auto& [rows, batch] : per_step_) copy_items(rows.rows(index, index + 1), batch);
     if (!control_) return;
     float* scale = control_->data<float>();
     const auto items = static_cast<std::size_t>(items_);
@@ -211,8 +222,14 @@ class Run {
   const LoopRequest& request_;
   std::int64_t items_;
   std::int64_t unconditional_items_;
-  Tensor sample_, prediction_, clean_, timestep_;
-  std::optional<Tensor> control_, mask_;
+  // The rows of all steps, and the batch that the network sees.
+  struct PerStep {
+    Tensor rows, batch;
+  };
+
+  Tensor sample_, prediction_, clean_;
+  std::optional<Tensor> timestep_, control_, mask_;
+  std::vector<PerStep> per_step_;
   NoiseStreams noise_;
   Call guided_, single_;
 };

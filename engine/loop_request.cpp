@@ -83,15 +83,31 @@ bool is_loop_port(const std::string& name, const LoopPorts& ports) {
   return name == ports.state || name == ports.timestep || name == ports.control;
 }
 
+void check_input_name(const std::string& name, const std::string& what, const Network& network, const LoopPorts& ports) {
+  if (is_loop_port(name, ports)) throw InputError(what + " names '" + name + "', which the loop itself feeds");
+  if (!find_port(network.inputs(), name)) {
+    throw InputError(what + ": the network has no input '" + name + "'; it has " + port_names(network.inputs()));
+  }
+}
+
+void check_per_step(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports) {
+  const auto steps = static_cast<std::int64_t>(table.rows.size());
+  for (const auto& [name, tensor] : request.per_step) {
+    check_input_name(name, "per_step", network, ports);
+    if (request.condition.contains(name)) throw InputError("per_step names '" + name + "', and condition does too");
+    if (tensor.rank() < 1 || tensor.dim(0) != steps) {
+      throw InputError("per_step '" + name + "' must have one row for each of the " + std::to_string(steps) +
+                       " steps, not shape " + to_string(tensor.shape()));
+    }
+  }
+}
+
 void check_conditions(const LoopRequest& request, const Network& network, const LoopPorts& ports) {
   const std::int64_t items = request.shape.front();
   for (const TensorMap* map : {&request.condition, &request.uncondition}) {
     const std::string what = map == &request.condition ? "condition" : "uncondition";
     for (const auto& [name, tensor] : *map) {
-      if (is_loop_port(name, ports)) throw InputError(what + " names '" + name + "', which the loop itself feeds");
-      if (!find_port(network.inputs(), name)) {
-        throw InputError(what + ": the network has no input '" + name + "'; it has " + port_names(network.inputs()));
-      }
+      check_input_name(name, what, network, ports);
       check_batch(tensor, items, what + " '" + name + "'");
     }
   }
@@ -107,7 +123,8 @@ void check_conditions(const LoopRequest& request, const Network& network, const 
     }
   }
   for (const Port& port : network.inputs()) {
-    if (!is_loop_port(port.name, ports) && !request.condition.contains(port.name)) {
+    const bool fed = is_loop_port(port.name, ports) || request.per_step.contains(port.name);
+    if (!fed && !request.condition.contains(port.name)) {
       throw InputError("condition lacks '" + port.name + "', an input of the network");
     }
   }
@@ -122,8 +139,11 @@ void check_batches(const LoopRequest& request, const StepTable& table, const Net
   for (const std::int64_t batch : batches) {
     check_port_batch(*find_port(network.inputs(), ports.state), request.shape, DType::f32, batch);
     check_port_batch(*find_port(network.outputs(), ports.output), request.shape, DType::f32, batch);
-    check_port_batch(*find_port(network.inputs(), ports.timestep), {batch}, DType::f32, batch);
+    if (ports.timestep) check_port_batch(*find_port(network.inputs(), *ports.timestep), {batch}, DType::f32, batch);
     if (ports.control) check_port_batch(*find_port(network.inputs(), *ports.control), {batch}, DType::f32, batch);
+    for (const auto& [name, tensor] : request.per_step) {
+      check_port_batch(*find_port(network.inputs(), name), tensor.shape(), tensor.dtype(), batch);
+    }
     for (const auto& [name, tensor] : request.condition) {
       check_port_batch(*find_port(network.inputs(), name), tensor.shape(), tensor.dtype(), batch);
     }
@@ -162,6 +182,7 @@ void check(const LoopRequest& request, const StepTable& table, const Network& ne
   }
   check_control(request, table, ports);
   check_conditions(request, network, ports);
+  check_per_step(request, table, network, ports);
   check_batches(request, table, network, ports);
   if (request.initial) check_state(*request.initial, shape, "initial");
   if (table.init_signal != 0 && !request.initial) {
@@ -182,7 +203,7 @@ void check(const Network& network, const LoopPorts& ports) {
     }
   };
   require(network.inputs(), ports.state, "input");
-  require(network.inputs(), ports.timestep, "input");
+  if (ports.timestep) require(network.inputs(), *ports.timestep, "input");
   if (ports.control) require(network.inputs(), *ports.control, "input");
   require(network.outputs(), ports.output, "output");
 }

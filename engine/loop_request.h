@@ -14,10 +14,10 @@
 
 namespace hoirt {
 
-// The names under which the loop feeds the network and reads it; every other input is a condition.
+// The names under which the loop feeds the network and reads it; every other input is a condition, or given per step.
 struct LoopPorts {
   std::string state = "sample";
-  std::string timestep = "timestep";
+  std::optional<std::string> timestep = "timestep";
   std::optional<std::string> control = "control_scale";
   std::string output = "prediction";
 };
@@ -35,6 +35,7 @@ struct LoopRequest {
   std::vector<std::uint64_t> seeds;                   // (N,)
   TensorMap condition;                                // per input (N, ...) or (1, ...)
   TensorMap uncondition;                              // the inputs that differ without the condition
+  TensorMap per_step;                                 // per input (S, ...): row i for every item of step i
   std::vector<float> control;                         // (N,) strengths, or one for all
   std::optional<Tensor> initial, known, mask, noise;  // (N, C, ...); mask broadcasts, noise is (K, N, C, ...)
   std::function<bool(const StepInfo&)> on_step;       // after every step; false cancels

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from export import networks
+from export.loop_invariants import ContextGraph, TimeGraph
 from export.onnx_export import Axes, Exporter, Storage, export_network
 from export.pack_writer import describe_network, new_pack, write_manifest
 from export.tokenizer import export_tokenizer
@@ -44,10 +45,12 @@ AXES: Mapping[str, Axes] = {
     "vae_encoder": {"image": PICTURE, "mean": LATENT, "logvar": LATENT},
     "vae_decoder": {"latents": LATENT, "image": PICTURE},
     "hint": {"depth": PICTURE, "hint": LATENT},
+    "time": {"timestep": {0: "S"}, "time": {0: "S"}},
+    "context": {"encoder_hidden_states": BATCH, "context": BATCH},
     "step": {
         "sample": LATENT,
-        "timestep": BATCH,
-        "encoder_hidden_states": BATCH,
+        "time": BATCH,
+        "context": BATCH,
         "hint": LATENT,
         "inpaint": LATENT,
         "control_scale": BATCH,
@@ -103,6 +106,8 @@ def build_pack(
         "vae_encoder": networks.VaeEncoder(vae),
         "vae_decoder": networks.VaeDecoder(vae),
         "hint": networks.HintGraph(controlnet),
+        "time": TimeGraph(unet, controlnet),
+        "context": ContextGraph(unet, controlnet),
         "step": networks.StepGraph(unet, controlnet),
     }
     if detector is not None:
@@ -174,6 +179,10 @@ def _examples(
 
     height, width = 2 * multiple, 3 * multiple
     h, w = height // factor, width // factor
+    timestep = torch.tensor([999.0, 1.0])
+    text = normal(2, tokens, unet.config.cross_attention_dim)
+    with torch.no_grad():
+        time, context = TimeGraph(unet, controlnet)(timestep), ContextGraph(unet, controlnet)(text)
     return {
         "detector": {"image": torch.rand(2, 3, 192, 192, generator=generator)},
         "mesh": {"image": torch.rand(2, 3, 128, 128, generator=generator)},
@@ -181,10 +190,12 @@ def _examples(
         "vae_encoder": {"image": normal(2, 3, height, width).clamp(-1, 1)},
         "vae_decoder": {"latents": normal(2, 4, h, w)},
         "hint": {"depth": torch.rand(2, 3, height, width, generator=generator)},
+        "time": {"timestep": timestep},
+        "context": {"encoder_hidden_states": text},
         "step": {
             "sample": normal(2, 4, h, w),
-            "timestep": torch.tensor([999.0, 1.0]),
-            "encoder_hidden_states": normal(2, tokens, unet.config.cross_attention_dim),
+            "time": time,
+            "context": context,
             "hint": normal(2, controlnet.config.block_out_channels[0], h, w),
             "inpaint": normal(2, 5, h, w),
             "control_scale": torch.tensor([1.0, 0.5]),

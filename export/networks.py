@@ -9,6 +9,8 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from export.loop_invariants import Invariants
+
 
 def without_hint_embedding(controlnet: ControlNetModel) -> ControlNetModel:
     """A twin of `controlnet` that shares its weights and takes the embedded hint instead of the picture.
@@ -27,8 +29,9 @@ def without_hint_embedding(controlnet: ControlNetModel) -> ControlNetModel:
 class StepGraph(nn.Module):
     """One denoising step: the ControlNet and the inpainting UNet (9 channels) in a single graph.
 
-    sample (N,4,h,w), timestep (N,), encoder_hidden_states (N,T,D), hint (N,C0,h,w), inpaint (N,5,h,w) =
-    [mask, masked-image latents], control_scale (N,) -> prediction (N,4,h,w); all float32.
+    sample (N,4,h,w), time (N,E) of a TimeGraph, context (N,T,K) of a ContextGraph, hint (N,C0,h,w) of a
+    HintGraph, inpaint (N,5,h,w) = [mask, masked-image latents], control_scale (N,) -> prediction (N,4,h,w);
+    all float32.
     """
 
     def __init__(self, unet: UNet2DConditionModel, controlnet: ControlNetModel) -> None:
@@ -36,30 +39,33 @@ class StepGraph(nn.Module):
         channels = unet.config.in_channels, controlnet.config.in_channels
         if channels != (9, 4):
             raise ValueError(f"need a UNet of 9 and a ControlNet of 4 input channels, got {channels}")
-        self.unet = unet
-        self.controlnet = without_hint_embedding(controlnet)
+        invariants = Invariants.of({"unet": unet, "controlnet": controlnet})
+        self.unet = invariants.twin("unet", unet)
+        self.controlnet = without_hint_embedding(invariants.twin("controlnet", controlnet))
 
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor,
-        encoder_hidden_states: Tensor,
+        time: Tensor,
+        context: Tensor,
         hint: Tensor,
         inpaint: Tensor,
         control_scale: Tensor,
     ) -> Tensor:
         down, mid = self.controlnet(
             sample,
-            timestep,
-            encoder_hidden_states,
+            time[:, 0],  # only its length is looked at: the twin takes the projected time instead
+            context,
             hint,
             conditioning_scale=control_scale[:, None, None, None],
+            timestep_cond=time,
             return_dict=False,
         )
         prediction: Tensor = self.unet(
             torch.cat([sample, inpaint], dim=1),
-            timestep,
-            encoder_hidden_states,
+            time[:, 0],
+            context,
+            timestep_cond=time,
             down_block_additional_residuals=down,
             mid_block_additional_residual=mid,
             return_dict=False,

@@ -36,6 +36,8 @@ def test_it_is_sound_and_says_where_it_comes_from(pack: Pack) -> None:
         "vae_encoder",
         "vae_decoder",
         "hint",
+        "time",
+        "context",
         "step",
     }
     assert "stages" in manifest.provenance

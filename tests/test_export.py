@@ -16,6 +16,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from hoirt import _core
 from hoirt.errors import PackError
 from hoirt.packs import open_pack
@@ -25,13 +26,15 @@ from tokenizers import Tokenizer
 
 from export import networks
 from export.handrefiner import AXES, scheduler_dict
+from export.loop_invariants import ContextGraph, Invariants, TimeGraph
 from export.onnx_export import INLINE_BYTES, export_network
 from export.pack_writer import new_pack
 from export.tiny.random_pack import CAPTIONS, BlobDetector, make_modules, make_random_pack
 from export.tokenizer import export_tokenizer, train_tokenizer
 
-ROLES = ["detector", "mesh", "text_encoder", "vae_encoder", "vae_decoder", "hint", "step"]
+ROLES = ["detector", "mesh", "text_encoder", "vae_encoder", "vae_decoder", "hint", "time", "context", "step"]
 TOKENS, WIDTH, HINT = 24, 32, 32
+TIME, CONTEXT = 640, 768  # widths of all time and text projections of the random pack
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,10 @@ def wrap(role: str, modules: dict[str, Any]) -> torch.nn.Module:
             return networks.VaeDecoder(modules["vae"])
         case "hint":
             return networks.HintGraph(modules["controlnet"])
+        case "time":
+            return TimeGraph(modules["unet"], modules["controlnet"])
+        case "context":
+            return ContextGraph(modules["unet"], modules["controlnet"])
         case "step":
             return networks.StepGraph(modules["unet"], modules["controlnet"])
     module: torch.nn.Module = modules[role]
@@ -77,10 +84,14 @@ def inputs(role: str, batch: int, h: int, w: int) -> dict[str, np.ndarray]:
             return {"latents": normal(4, h, w)}
         case "hint":
             return {"depth": rng.random((batch, 3, 4 * h, 4 * w), dtype=np.float32)}
+        case "time":
+            return {"timestep": rng.uniform(0, 999, batch).astype(np.float32)}
+        case "context":
+            return {"encoder_hidden_states": normal(TOKENS, WIDTH)}
     return {
         "sample": normal(4, h, w),
-        "timestep": rng.uniform(0, 999, batch).astype(np.float32),
-        "encoder_hidden_states": normal(TOKENS, WIDTH),
+        "time": normal(TIME),
+        "context": normal(TOKENS, CONTEXT),
         "hint": normal(HINT, h, w),
         "inpaint": normal(5, h, w),
         "control_scale": rng.uniform(0, 1, batch).astype(np.float32),
@@ -135,25 +146,26 @@ def test_graph_equals_module_in_onnxruntime_and_openvino(
 
 def test_step_equals_diffusers_used_as_usual(modules: dict[str, Any]) -> None:
     unet, controlnet = modules["unet"], modules["controlnet"]
-    step, hint = wrap("step", modules), wrap("hint", modules)
+    step, hint, time, context = (wrap(role, modules) for role in ("step", "hint", "time", "context"))
     feed = {key: torch.from_numpy(array) for key, array in inputs("step", 2, 8, 16).items()}
     depth = torch.rand(2, 3, 32, 64)
+    timestep, text = torch.tensor([871.0, 13.0]), torch.randn(2, TOKENS, WIDTH)
     with torch.no_grad():
-        feed["hint"] = hint(depth)
+        feed |= {"hint": hint(depth), "time": time(timestep), "context": context(text)}
         for scale in (0.0, 0.7, 1.0):
             feed["control_scale"] = torch.full((2,), scale)
             down, mid = controlnet(
                 feed["sample"],
-                feed["timestep"],
-                feed["encoder_hidden_states"],
+                timestep,
+                text,
                 controlnet_cond=depth,
                 conditioning_scale=scale,
                 return_dict=False,
             )
             expected = unet(
                 torch.cat([feed["sample"], feed["inpaint"]], dim=1),
-                feed["timestep"],
-                feed["encoder_hidden_states"],
+                timestep,
+                text,
                 down_block_additional_residuals=down,
                 mid_block_additional_residual=mid,
             ).sample
@@ -165,6 +177,27 @@ def test_step_equals_diffusers_used_as_usual(modules: dict[str, Any]) -> None:
             alone = step(*(tensor[i : i + 1] for tensor in feed.values()))
             torch.testing.assert_close(both[i : i + 1], alone, rtol=1e-4, atol=1e-5)
         assert (both[1] - expected[1]).abs().max() < 1e-4 < (both[0] - expected[0]).abs().max()
+
+
+def test_the_given_models_are_not_touched_by_the_split(modules: dict[str, Any]) -> None:
+    models = {name: modules[name] for name in ("unet", "controlnet")}
+    before = {name: [type(m) for m in model.modules()] for name, model in models.items()}
+    invariants = Invariants.of(models)
+    for name, model in models.items():
+        twin = invariants.twin(name, model)
+        assert [type(m) for m in model.modules()] == before[name]
+        own = dict(model.named_parameters())
+        shared = dict(twin.named_parameters())
+        assert all(own[key] is value for key, value in shared.items())
+        gone = own.keys() - shared.keys()
+        parts = ("time_emb_proj", "attn2.to_k", "attn2.to_v", "time_embedding")
+        assert gone and all(any(part in key for part in parts) for key in gone)
+
+
+def test_a_unet_with_another_condition_is_refused(modules: dict[str, Any]) -> None:
+    config = dict(modules["unet"].config) | {"class_embed_type": "timestep", "_use_default_values": []}
+    with pytest.raises(ValueError, match="class_embed_type"):
+        Invariants.of({"unet": UNet2DConditionModel.from_config(config)})
 
 
 def test_the_given_controlnet_is_not_touched(modules: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from loop_tools import (
     user_streams,
     wave,
 )
+from numpy.typing import NDArray
 
 SHAPE = (2, 4, 6, 10)
 SEEDS = [7, 2**64 - 1]
@@ -174,6 +176,29 @@ def test_a_table_can_be_prepared_once() -> None:
     assert len(prepared) == 4 and prepared.guided and prepared.init_known == rows.init_known
     for name in ("timestep", "guidance", "A", "B", "C", "D", "E", "F", "G", "H", "clip", "control", "known"):
         np.testing.assert_array_equal(getattr(prepared, name), getattr(rows, name))
+
+
+def test_inputs_per_step_reach_every_item_of_their_step() -> None:
+    seen = []
+
+    def run(inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        seen.append({name: array.copy() for name, array in inputs.items()})
+        return {"prediction": inputs["sample"]}
+
+    ports = [_core.Port("sample", [-1, 2]), _core.Port("time", [-1, 3]), _core.Port("kind", [-1], "int64")]
+    made = _core.PythonNetwork(ports, [_core.Port("prediction", [-1, 2])], run)
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    kinds = np.array([5, 6, 7, 8])
+    _core.DenoiseLoop(made, timestep=None, control=None).run(
+        table(4, C=1, guidance=[2, 1, 2, 1]),
+        shape=(3, 2),
+        seeds=[1, 2, 3],
+        per_step={"time": rows, "kind": kinds},
+    )
+    assert [len(inputs["time"]) for inputs in seen] == [6, 3, 6, 3]
+    for step, inputs in enumerate(seen):
+        np.testing.assert_array_equal(inputs["time"], np.tile(rows[step], (len(inputs["time"]), 1)))
+        np.testing.assert_array_equal(inputs["kind"], np.full(len(inputs["kind"]), kinds[step]))
 
 
 def test_user_noise_replaces_philox_in_the_documented_order() -> None:

@@ -184,6 +184,28 @@ def test_ports_must_exist() -> None:
         _core.DenoiseLoop(whole, control=None, output="sample")
 
 
+def test_inputs_per_step_must_fit() -> None:
+    ports = [_core.Port("sample", [-1, 2]), _core.Port("time", [-1, 3])]
+    made = _core.PythonNetwork(
+        ports, [_core.Port("prediction", [-1, 2])], lambda i: {"prediction": i["sample"]}
+    )
+    loop = _core.DenoiseLoop(made, timestep=None, control=None)
+    fits = np.zeros((2, 3), np.float32)
+    for per_step, condition, message in [
+        ({}, {}, "condition lacks 'time'"),
+        ({"time": fits[:1]}, {}, r"'time' must have one row for each of the 2 steps, not shape \(1, 3\)"),
+        ({"time": np.float32(1)}, {}, "one row for each of the 2 steps"),
+        ({"time": fits.astype(np.int64)}, {}, "time must hold float32, not int64"),
+        ({"time": np.zeros((2, 4), np.float32)}, {}, r"time must have shape \(-1, 3\)"),
+        ({"time": fits, "tme": fits}, {}, "per_step: the network has no input 'tme'; it has sample, time"),
+        ({"sample": fits, "time": fits}, {}, "per_step names 'sample', which the loop itself feeds"),
+        ({"time": fits}, {"time": fits[:1]}, "per_step names 'time', and condition does too"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            loop.run(table(2, C=1), shape=(1, 2), seeds=[0], per_step=per_step, condition=condition)
+    loop.run(table(2, C=1), shape=(1, 2), seeds=[0], per_step={"time": fits})
+
+
 def test_control_needs_a_port() -> None:
     port = _core.Port("sample", [-1, -1])
     made = _core.PythonNetwork([port, _core.Port("timestep", [-1])], [port], dict)

@@ -48,14 +48,14 @@ def test_open_gives_what_was_written(random_pack: Path) -> None:
     constants = pack.constants()
     assert constants["faces"].shape == (80, 3)
     np.testing.assert_allclose(constants["joint_regressor"].sum(axis=1), 1.0, rtol=1e-5)
-    with pytest.raises(InputError, match=r"no network 'nothing'; it has detector, hint"):
+    with pytest.raises(InputError, match=r"no network 'nothing'; it has context, detector, hint"):
         pack.network_file("nothing")
 
 
 def test_ports_agree_with_the_onnx_library(random_pack: Path) -> None:
     manifest = open_pack(random_pack).manifest
     assert set(manifest.networks) == {
-        "detector", "mesh", "text_encoder", "vae_encoder", "vae_decoder", "hint", "step"
+        "detector", "mesh", "text_encoder", "vae_encoder", "vae_decoder", "hint", "time", "context", "step"
     }  # fmt: skip
     for network in manifest.networks.values():
         graph = onnx.load(random_pack / network.file, load_external_data=False).graph

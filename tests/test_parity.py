@@ -80,18 +80,21 @@ def reference(inputs: dict[str, np.ndarray], config: dict[str, object]) -> np.nd
 def native(
     pack: Path, inputs: dict[str, np.ndarray], config: dict[str, object], threads: int = 0
 ) -> np.ndarray:
-    hint = backends.load("openvino").open(str(open_pack(pack).network_file("hint")))
+    def once(role: str, **given: np.ndarray) -> np.ndarray:
+        return backends.load("openvino").open(str(open_pack(pack).network_file(role))).run(given)[role]
+
     table = schedules.build(config, STEPS, guidance=GUIDANCE, known_region=True)
-    result = _core.DenoiseLoop(step_network(pack, threads)).run(
+    result = _core.DenoiseLoop(step_network(pack, threads), timestep=None).run(
         table,
         shape=inputs["known"].shape,
         seeds=[0, 0],
         condition={
-            "encoder_hidden_states": inputs["text"],
-            "hint": hint.run({"depth": inputs["depth"]})["hint"],
+            "context": once("context", encoder_hidden_states=inputs["text"]),
+            "hint": once("hint", depth=inputs["depth"]),
             "inpaint": np.concatenate([inputs["mask"], inputs["masked"]], axis=1),
         },
-        uncondition={"encoder_hidden_states": inputs["empty"]},
+        uncondition={"context": once("context", encoder_hidden_states=inputs["empty"])},
+        per_step={"time": once("time", timestep=table.timestep.astype(np.float32))},
         control=STRENGTH,
         known=inputs["known"],
         mask=inputs["mask"],

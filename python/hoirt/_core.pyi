@@ -277,15 +277,15 @@ class DenoiseLoop:
     """
     Denoises a state row by row of a step table. Thread-safe; buffers are kept between runs.
 
-    `state`, `timestep`, `control` (or None) and `output` name the network's ports; its other
-    inputs are conditions. Guided rows run one batch of 2 N, the unconditional half first.
+    `state`, `timestep` (or None), `control` (or None) and `output` name the network's ports; its
+    other inputs are conditions, or given per step. Guided rows run one batch of 2 N, the unconditional half first.
     """
     def __init__(
         self,
         network: Network,
         *,
         state: str = "sample",
-        timestep: str = "timestep",
+        timestep: str | None = "timestep",
         control: str | None = "control_scale",
         output: str = "prediction",
     ) -> None: ...
@@ -297,6 +297,7 @@ class DenoiseLoop:
         seeds: collections.abc.Iterable[typing.SupportsIndex],
         condition: collections.abc.Mapping[str, numpy.typing.ArrayLike] = {},
         uncondition: collections.abc.Mapping[str, numpy.typing.ArrayLike] = {},
+        per_step: collections.abc.Mapping[str, numpy.typing.ArrayLike] = {},
         control: numpy.typing.ArrayLike = 1.0,
         initial: numpy.typing.ArrayLike | None = None,
         known: numpy.typing.ArrayLike | None = None,
@@ -310,6 +311,7 @@ class DenoiseLoop:
 
         seeds: N integers, 64 bits each; an item's noise depends on its own seed only.
         condition: inputs of the network, N or 1 items each; uncondition: those that differ without the condition.
+        per_step: inputs of the network (S, ...), row i for all items of step i.
         control: control strength, one or N. initial: given state, needed if the table's init_signal is not 0.
         known, mask: known state, and where to regenerate it (1) or keep it (0); the mask broadcasts.
         noise: float32 (K, ...) instead of Philox: initial, initial known, then per row n and n' where used.

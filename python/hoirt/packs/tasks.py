@@ -69,11 +69,16 @@ HAND_REFINE = Task(
         "vae_encoder": Role(inputs={"image": _PICTURE}, outputs={"mean": _latent(4), "logvar": _latent(4)}),
         "vae_decoder": Role(inputs={"latents": _latent(4)}, outputs={"image": _PICTURE}),
         "hint": Role(inputs={"depth": _PICTURE}, outputs={"hint": _latent("C0")}),
+        "time": Role(inputs={"timestep": Port(("S",))}, outputs={"time": Port(("S", "E"))}),
+        "context": Role(
+            inputs={"encoder_hidden_states": Port(("N", "T", "D"))},
+            outputs={"context": Port(("N", "T", "K"))},
+        ),
         "step": Role(
             inputs={
                 "sample": _latent(4),
-                "timestep": Port(("N",)),
-                "encoder_hidden_states": Port(("N", "T", "D")),
+                "time": Port(("N", "E")),
+                "context": Port(("N", "T", "K")),
                 "hint": _latent("C0"),
                 "inpaint": _latent(5),
                 "control_scale": Port(("N",)),
@@ -81,7 +86,8 @@ HAND_REFINE = Task(
             outputs={"prediction": _latent(4)},
         ),
     },
-    shared=frozenset({"V", "T", "D", "C0"}),
+    dynamic=frozenset({"N", "S"}),
+    shared=frozenset({"V", "T", "D", "C0", "E", "K"}),
 )
 
 TASKS: Mapping[str, Task] = {"hand-refine": HAND_REFINE}

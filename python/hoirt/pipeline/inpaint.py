@@ -30,7 +30,8 @@ class Inpainter:
         self._encoder = networks["vae_encoder"]
         self._decoder = networks["vae_decoder"]
         self._hint = networks["hint"]
-        self._loop = _core.DenoiseLoop(networks["step"], control="control_scale")
+        self._time = networks["time"]
+        self._loop = _core.DenoiseLoop(networks["step"], timestep=None, control="control_scale")
         self._factor = vae.factor
         self._scaling = np.float32(vae.scaling_factor)
 
@@ -51,9 +52,8 @@ class Inpainter:
     ) -> Floats:
         """New colours (N, h, w, 3), float32 0..255, of `regions` of the RGB uint8 picture `pixels`.
 
-        `text` and `negative` are embeddings (1, T, D); `noise` is (K, N, 4, h / factor, w / factor) or None.
+        `text` and `negative` are contexts (1, T, K); `noise` is (K, N, 4, h / factor, w / factor) or None.
         """
-        count = len(regions)
         with watch("encode"):
             pictures = np.stack([region.window.look(pixels, region.mask.shape) for region in regions])
             known, masked = self._encode(pictures, np.stack([region.mask for region in regions]))
@@ -62,6 +62,7 @@ class Inpainter:
                 255
             )
             hint = self._hint.run({"depth": np.repeat(depth, 3, axis=1)})["hint"]
+            time = self._time.run({"timestep": table.timestep.astype(np.float32)})["time"]
             check_noise(noise, (table.noise_streams, *known.shape))
         with watch("denoise"):
             result = self._loop.run(
@@ -69,11 +70,12 @@ class Inpainter:
                 shape=known.shape,
                 seeds=np.array(seeds, np.uint64),
                 condition={
-                    "encoder_hidden_states": np.repeat(text, count, axis=0),
+                    "context": text,
                     "hint": hint,
                     "inpaint": np.concatenate([mask, masked], axis=1),
                 },
-                uncondition={"encoder_hidden_states": np.repeat(negative, count, axis=0)},
+                uncondition={"context": negative},
+                per_step={"time": time},
                 control=strength,
                 known=known,
                 mask=mask,

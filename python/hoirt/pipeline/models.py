@@ -27,7 +27,7 @@ class Models:
     Attributes:
         title: name and version of the pack. backend: name of the runtime. precision: of its arithmetic.
         settings: the pack's defaults. scheduler: the config of the sampler it was trained for.
-        find: pixels -> hands. embed: prompt -> embeddings. plan: hands -> regions. inpaint: regions ->
+        find: pixels -> hands. embed: prompt -> context. plan: hands -> regions. inpaint: regions ->
             colours.
     """
 
@@ -56,7 +56,7 @@ class Models:
             precision = next(name for name in runtime.precisions if name in accepted)
         self.precision = precision
         networks = self._open(opened, runtime, threads or 0, cache)
-        self.embed = TextEncoder(networks["text_encoder"], opened.tokenizer_file())
+        self.embed = TextEncoder(networks["text_encoder"], networks["context"], opened.tokenizer_file())
         self.find = HandFinder(
             networks.get("detector"),
             self._mesh(opened, networks["mesh"]) if "mesh" in networks else None,

@@ -1,4 +1,4 @@
-"""Prompts to embeddings: the pack's tokenizer and text encoder, run once per different prompt."""
+"""Prompts to what the step's cross-attentions read: tokenizer, text encoder and context, once per prompt."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ if TYPE_CHECKING:
 
     from hoirt._core import Network
 
-_KEPT = 64  # prompts whose embeddings are remembered
+_KEPT = 16  # prompts that are remembered; at full size one takes ten megabytes
 
 
 class TextEncoder:
     """Safe to share between threads."""
 
-    def __init__(self, network: Network, tokenizer_file: Path) -> None:
-        """`tokenizer_file` is a tokenizer.json that cuts and pads to the length the network wants."""
-        self._network = network
+    def __init__(self, text_encoder: Network, context: Network, tokenizer_file: Path) -> None:
+        """`tokenizer_file` is a tokenizer.json that cuts and pads to the length the networks want."""
+        self._text_encoder = text_encoder
+        self._context = context
         self._tokenizer = _open_tokenizer(tokenizer_file)
         self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, prompt: str) -> NDArray[np.float32]:
-        """Embeddings (1, T, D); longer prompts are cut at the tokenizer's length."""
+        """Keys and values (1, T, K); longer prompts are cut at the tokenizer's length."""
         with self._lock:
             if prompt in self._known:
                 self._known.move_to_end(prompt)
                 return self._known[prompt]
         ids = np.array([self._tokenizer.encode(prompt).ids], np.int64)
-        embedding: NDArray[np.float32] = self._network.run({"input_ids": ids})["last_hidden_state"]
+        states = self._text_encoder.run({"input_ids": ids})["last_hidden_state"]
+        context: NDArray[np.float32] = self._context.run({"encoder_hidden_states": states})["context"]
         with self._lock:
-            self._known[prompt] = embedding
+            self._known[prompt] = context
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)
-        return embedding
+        return context
 
 
 def _open_tokenizer(path: Path) -> Tokenizer:
