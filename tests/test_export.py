@@ -16,7 +16,6 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from hoirt import _core
 from hoirt.errors import PackError
 from hoirt.packs import open_pack
@@ -26,7 +25,7 @@ from tokenizers import Tokenizer
 
 from export import networks
 from export.handrefiner import AXES, scheduler_dict
-from export.loop_invariants import ContextGraph, Invariants, TimeGraph
+from export.loop_invariants import ContextGraph, TimeGraph
 from export.onnx_export import INLINE_BYTES, export_network
 from export.pack_writer import new_pack
 from export.tiny.random_pack import CAPTIONS, BlobDetector, make_modules, make_random_pack
@@ -177,27 +176,6 @@ def test_step_equals_diffusers_used_as_usual(modules: dict[str, Any]) -> None:
             alone = step(*(tensor[i : i + 1] for tensor in feed.values()))
             torch.testing.assert_close(both[i : i + 1], alone, rtol=1e-4, atol=1e-5)
         assert (both[1] - expected[1]).abs().max() < 1e-4 < (both[0] - expected[0]).abs().max()
-
-
-def test_the_given_models_are_not_touched_by_the_split(modules: dict[str, Any]) -> None:
-    models = {name: modules[name] for name in ("unet", "controlnet")}
-    before = {name: [type(m) for m in model.modules()] for name, model in models.items()}
-    invariants = Invariants.of(models)
-    for name, model in models.items():
-        twin = invariants.twin(name, model)
-        assert [type(m) for m in model.modules()] == before[name]
-        own = dict(model.named_parameters())
-        shared = dict(twin.named_parameters())
-        assert all(own[key] is value for key, value in shared.items())
-        gone = own.keys() - shared.keys()
-        parts = ("time_emb_proj", "attn2.to_k", "attn2.to_v", "time_embedding")
-        assert gone and all(any(part in key for part in parts) for key in gone)
-
-
-def test_a_unet_with_another_condition_is_refused(modules: dict[str, Any]) -> None:
-    config = dict(modules["unet"].config) | {"class_embed_type": "timestep", "_use_default_values": []}
-    with pytest.raises(ValueError, match="class_embed_type"):
-        Invariants.of({"unet": UNet2DConditionModel.from_config(config)})
 
 
 def test_the_given_controlnet_is_not_touched(modules: dict[str, Any]) -> None:

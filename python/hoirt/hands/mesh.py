@@ -40,25 +40,21 @@ class MeshEstimator:
 
     def __call__(self, picture: NDArray[np.uint8], detections: list[Detection]) -> list[Hand]:
         """One Hand per detection; `picture` is RGB uint8 (H, W, 3)."""
-        windows = [Window.around(found.box, self.box_scale) for found in detections]
-        outputs = self._network.run({"image": to_network(self._crops(picture, detections, windows))})
+        return [self._fit(picture, found) for found in detections]
+
+    def _fit(self, picture: NDArray[np.uint8], found: Detection) -> Hand:
+        # One hand at a time: a product of matrices may round otherwise in a larger batch, and a hand shall not
+        # depend on its neighbours.
+        window = Window.around(found.box, self.box_scale)
+        crop = window.look(picture, (self._input_size, self._input_size))
+        if found.side == "left":  # the network knows right hands only
+            crop = crop[:, ::-1]
+        outputs = self._network.run({"image": to_network([crop])})
         for name, values in outputs.items():
             if not np.isfinite(values).all():
                 raise BackendError(f"the mesh network returned NaN or infinity in its output {name!r}")
-        regions = outputs.get("region", [None] * len(detections))
-        items = zip(detections, windows, outputs["vertices"], outputs["camera"], regions, strict=True)
-        return [self._hand(*item) for item in items]
-
-    def _crops(
-        self, picture: NDArray[np.uint8], detections: list[Detection], windows: list[Window]
-    ) -> list[NDArray[np.uint8]]:
-        size = (self._input_size, self._input_size)
-        crops = [window.look(picture, size) for window in windows]
-        # The network knows right hands only, so left ones are shown in the mirror.
-        return [
-            crop[:, ::-1] if found.side == "left" else crop
-            for crop, found in zip(crops, detections, strict=True)
-        ]
+        region = outputs["region"][0] if "region" in outputs else None
+        return self._hand(found, window, outputs["vertices"][0], outputs["camera"][0], region)
 
     def _hand(
         self,
