@@ -43,8 +43,8 @@ class MeshEstimator:
         return [self._fit(picture, found) for found in detections]
 
     def _fit(self, picture: NDArray[np.uint8], found: Detection) -> Hand:
-        # One hand at a time: a matrix product may round otherwise in a larger batch, and a hand shall not depend
-        # on its neighbours.
+        # One hand at a time: in a larger batch a matrix product may round otherwise, and a hand shall not
+        # depend on its neighbours.
         window = Window.around(found.box, self.box_scale)
         crop = window.look(picture, (self._input_size, self._input_size))
         if found.side == "left":  # the network knows right hands only
