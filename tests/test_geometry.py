@@ -9,7 +9,7 @@ from hoirt.hands.detect import Detection
 from hoirt.hands.hand import Camera, Hand, project
 from hoirt.hands.mask import distance, grow, soften, visible_hand
 from hoirt.hands.mesh import MeshEstimator, pinhole
-from hoirt.hands.render import draw_depth, encode_depth, metric_depth
+from hoirt.hands.render import draw_depth, metric_depth
 from hoirt.hands.window import Window, to_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,14 +136,9 @@ def test_depth_is_that_of_the_nearest_front_face() -> None:
 
 
 def test_depth_code_runs_from_255_to_51() -> None:
-    depth = np.array([[0.0, 0.5, 0.7, 0.9]], np.float32)
-    assert encode_depth(depth).tolist() == [[0, 255, 153, 51]]
-    assert encode_depth(np.array([[0.0, 0.4]], np.float32)).tolist() == [
-        [0, 255]
-    ]  # flat: no division by zero
-    assert not encode_depth(np.zeros((2, 2), np.float32)).any()
     drawn = draw_depth([a_hand()], Window(40, 30, 100, 100), (64, 64))
     assert (drawn.max(), drawn[drawn > 0].min()) == (255, pytest.approx(51, abs=2))
+    assert not draw_depth([], Window(40, 30, 100, 100), (64, 64)).any()
 
 
 def test_nearer_hand_covers_the_farther() -> None:

@@ -7,17 +7,18 @@ from numpy.typing import NDArray
 
 from hoirt.hands.hand import Hand
 from hoirt.hands.window import Window
+from hoirt.render.encode import hand_depth
 
 
 def draw_depth(hands: list[Hand], window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Depth uint8 `size` (h, w) of `hands` seen through `window` of the picture; the nearer hand covers the
     other.
     """
-    canvas = np.zeros(size, np.uint8)
-    for hand in sorted(hands, key=lambda hand: hand.apparent_scale):
-        depth = encode_depth(metric_depth(hand, window, size))
-        np.copyto(canvas, depth, where=depth > 0)
-    return canvas
+    if not hands:
+        return np.zeros(size, np.uint8)
+    far_to_near = sorted(hands, key=lambda hand: hand.apparent_scale)
+    depths = np.stack([metric_depth(hand, window, size) for hand in far_to_near])
+    return hand_depth(depths[None], rounding="nearest")[0]
 
 
 def metric_depth(hand: Hand, window: Window, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -36,15 +37,3 @@ def metric_depth(hand: Hand, window: Window, size: tuple[int, int]) -> NDArray[n
     )
     drawn = _core.rasterize(hand.vertices, hand.faces, intrinsics=intrinsics, size=size, cull_back_faces=True)
     return np.asarray(drawn["depth"][0])
-
-
-def encode_depth(depth: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """uint8 255 (1 - 0.8 (z - nearest) / (farthest - nearest)) of metric `depth` (h, w), 0 staying 0
-    (HandRefiner).
-    """
-    hit = depth > 0
-    if not hit.any():
-        return np.zeros(depth.shape, np.uint8)
-    near, far = float(depth[hit].min()), float(depth[hit].max())
-    span = far - near if far > near else 1.0
-    return np.where(hit, np.rint(255.0 * (1.0 - 0.8 * (depth - near) / span)), 0).astype(np.uint8)
