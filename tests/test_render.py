@@ -360,3 +360,18 @@ def test_cuda_scenes_equal_the_cpu() -> None:
     for name in ("faces", "segmentation", "parts", "silhouette"):
         np.testing.assert_array_equal(getattr(maps, name).cpu().numpy(), getattr(plain, name))
     np.testing.assert_allclose(maps.depth.cpu().numpy(), plain.depth, rtol=1e-6)
+
+
+def test_nvdiffrast_draws_the_same_where_it_is_installed() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    pytest.importorskip("nvdiffrast.torch", reason="nvdiffrast is not installed")
+    pytest.importorskip("hoirt._core_cuda", reason="hoirt was built without CUDA")
+    vertices, faces = box()
+    mesh = Mesh(torch.from_numpy(vertices).cuda(), torch.from_numpy(faces).cuda())
+    ours, theirs = (hoirt.render(mesh, CAMERA, modes=ALL, backend=name) for name in ("hoirt", "nvdiffrast"))
+    seen, also = ours.silhouette.cpu().numpy() != 0, theirs.silhouette.cpu().numpy() != 0
+    assert (seen != also).mean() < 1e-3  # its float32 moves silhouettes
+    both = seen & also
+    np.testing.assert_allclose(theirs.depth.cpu().numpy()[both], ours.depth.cpu().numpy()[both], rtol=1e-3)
