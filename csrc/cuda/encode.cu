@@ -1,39 +1,17 @@
 // CUDA launches of the encoders: one thread per pixel, a reduction for ranges, one thread per shape of a hand.
 #include "csrc/cuda/encode.h"
 
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <string>
 
-#include "engine/error.h"
+#include "csrc/cuda/launch.cuh"
 
 namespace hoirt::cuda {
 namespace {
 
 using raster::DepthRange;
 
-constexpr int threads = 256;
 constexpr int reduced_pixels = 16;  // per thread of the reduction
-constexpr std::int64_t most_blocks = 65'535;
-
-void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) throw BackendError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
-}
-
-template <typename Body>
-__global__ void for_each(Body body, std::int64_t count) {
-  const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) body.at(i);
-}
-
-template <typename Body>
-void launch(const Body& body, std::int64_t count, void* stream, const char* what) {
-  if (count <= 0) return;
-  const auto grid = static_cast<unsigned>(std::min(most_blocks, (count + threads - 1) / threads));
-  for_each<<<grid, threads, 0, static_cast<cudaStream_t>(stream)>>>(body, count);
-  check(cudaGetLastError(), what);
-}
 
 struct ClearRange {
   DepthRange* ranges;

@@ -1,27 +1,10 @@
 // CUDA launches: one thread per Philox block or pixel, in grid-stride loops.
 #include "csrc/cuda/launchers.h"
 
-#include <cuda_runtime.h>
-
-#include <algorithm>
-
-#include "engine/error.h"
+#include "csrc/cuda/launch.cuh"
 
 namespace hoirt::cuda {
 namespace {
-
-constexpr int threads = 256;
-constexpr std::int64_t most_blocks = 65'535;
-
-void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) throw BackendError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
-}
-
-template <typename Body>
-__global__ void for_each(Body body, std::int64_t count) {
-  const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) body.at(i);
-}
 
 // Flat index -> the functor's own indices.
 struct StepBody {
@@ -36,14 +19,6 @@ struct PasteBody {
   kernels::Paste paste;
   __device__ void at(std::int64_t i) const { paste(i / paste.patch_width, i % paste.patch_width); }
 };
-
-template <typename Body>
-void launch(const Body& body, std::int64_t count, void* stream, const char* what) {
-  if (count <= 0) return;
-  const auto grid = static_cast<unsigned>(std::min(most_blocks, (count + threads - 1) / threads));
-  for_each<<<grid, threads, 0, static_cast<cudaStream_t>(stream)>>>(body, count);
-  check(cudaGetLastError(), what);
-}
 
 }  // namespace
 

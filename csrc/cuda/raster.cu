@@ -1,28 +1,18 @@
 // CUDA launches of the rasteriser: project, draw small faces per thread and large ones per block, resolve.
 #include "csrc/cuda/raster.h"
 
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <string>
 
+#include "csrc/cuda/launch.cuh"
 #include "csrc/raster/triangle.h"
-#include "engine/error.h"
 
 namespace hoirt::cuda {
 namespace {
 
 using namespace raster;
 
-constexpr int threads = 256;
 constexpr int lanes = 32;
-
-void check(cudaError_t status, const char* what) {
-  if (status == cudaErrorMemoryAllocation) throw OutOfMemory(std::string("CUDA: ") + what);
-  if (status != cudaSuccess) throw BackendError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
-}
-
-cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 // What the kernels share.
 struct Frames {
@@ -143,8 +133,7 @@ __global__ void resolve_pixels(const Frames f, const Outputs outputs) {
 }
 
 unsigned grid(std::int64_t count) {
-  constexpr std::int64_t most_blocks = 65'535;
-  return static_cast<unsigned>(std::clamp<std::int64_t>((count + threads - 1) / threads, 1, most_blocks));
+    return static_cast<unsigned>(std::clamp<std::int64_t>((count + threads - 1) / threads, 1, most_blocks));
 }
 
 template <typename T>

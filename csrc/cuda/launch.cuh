@@ -1,0 +1,39 @@
+// What every file of launches needs: CUDA errors as hoirt's own, and grid-stride loops over functors.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "engine/error.h"
+
+namespace hoirt::cuda {
+
+constexpr int threads = 256;
+constexpr std::int64_t most_blocks = 65'535;
+
+inline void check(cudaError_t status, const char* what) {
+  if (status == cudaErrorMemoryAllocation) throw OutOfMemory(std::string("CUDA: ") + what);
+  if (status != cudaSuccess) throw BackendError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
+}
+
+inline cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+template <typename Body>
+__global__ void for_each(Body body, std::int64_t count) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) body.at(i);
+}
+
+// Runs body.at(i) for i in 0..count - 1, one thread each up to the largest grid.
+template <typename Body>
+void launch(const Body& body, std::int64_t count, void* stream, const char* what) {
+  if (count <= 0) return;
+  const auto grid = static_cast<unsigned>(std::min(most_blocks, (count + threads - 1) / threads));
+  for_each<<<grid, threads, 0, stream_of(stream)>>>(body, count);
+  check(cudaGetLastError(), what);
+}
+
+}  // namespace hoirt::cuda
