@@ -18,7 +18,8 @@ def draw_depth(hands: list[Hand], window: Window, size: tuple[int, int]) -> NDAr
         return np.zeros(size, np.uint8)
     far_to_near = sorted(hands, key=lambda hand: hand.apparent_scale)
     depths = np.stack([metric_depth(hand, window, size) for hand in far_to_near])
-    return hand_depth(depths[None], rounding="nearest")[0]
+    drawn: NDArray[np.uint8] = hand_depth(depths[None], rounding="nearest")[0]
+    return drawn
 
 
 def metric_depth(hand: Hand, window: Window, size: tuple[int, int]) -> NDArray[np.float32]:
