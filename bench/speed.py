@@ -63,16 +63,10 @@ def pipelines(pack: str, threads: int, precision: str, rounds: int) -> Measured:
     count = opened.settings.steps
     step = {name: s.divided(count) if name.startswith("hoirt") else s for name, s in step.items()}
     outside = [1 - loop.network_seconds.sum() / loop.step_seconds.sum() for loop in loops]
-    ours, hand, one = refiner.precision, "one hand, end to end", "one denoising step"
+    ours = refiner.precision
     figures = [
-        _ratio(hand, whole, f"hoirt|{ours}", "diffusers fp32", bound=3.0),
-        _ratio(hand, whole, f"hoirt|{ours}", "diffusers bf16"),
-        _ratio(hand, whole, "hoirt fp32", "diffusers fp32"),
-        *(Figure(f"{hand}, {_said(name, ours)}", taken.median, "s") for name, taken in whole.items()),
-        _ratio(one, step, f"hoirt|{ours}", "torch fp32"),
-        _ratio(one, step, f"hoirt|{ours}", "torch bf16"),
-        _ratio(one, step, "hoirt fp32", "torch fp32"),
-        *(Figure(f"{one}, {_said(name, ours)}", 1e3 * taken.median, "ms") for name, taken in step.items()),
+        *_compared("one hand, end to end", whole, ours, 1.0, "s", "diffusers", 3.0),
+        *_compared("one denoising step", step, ours, 1e3, "ms", "torch"),
         Figure("time of the loop outside the networks", float(np.median(outside)), "%", 0.03),
         Figure(
             f"difference of the step networks' outputs, {ours} from torch fp32",
@@ -133,15 +127,31 @@ def kernels(threads: int, rounds: int) -> Measured:
     return figures, taken
 
 
-def _said(name: str, precision: str) -> str:
-    return f"hoirt {precision}, automatic" if name == "hoirt" else name
+def _compared(
+    what: str,
+    taken: dict[str, Seconds],
+    precision: str,
+    scale: float,
+    unit: str,
+    peer: str,
+    bound: float | None = None,
+) -> list[Figure]:
+    """How many times the peer's median time is ours, then all medians; the bound is on the first ratio.
 
+    taken: of "hoirt", which chose `precision` itself, "hoirt fp32", and `peer` in fp32 and bf16.
+    """
+    said = {"hoirt": f"hoirt {precision}, automatic"}
 
-def _ratio(what: str, taken: dict[str, Seconds], ours: str, peer: str, bound: float | None = None) -> Figure:
-    """How many times the peer's median time is ours; `ours` is a key, or "key|what to call its precision"."""
-    key, _, precision = ours.partition("|")
-    value = taken[peer].median / taken[key].median
-    return Figure(f"{what}, {peer} / {_said(key, precision)}", value, "x", bound, "at least")
+    def ratio(ours: str, theirs: str, bound: float | None = None) -> Figure:
+        value = taken[theirs].median / taken[ours].median
+        return Figure(f"{what}, {theirs} / {said.get(ours, ours)}", value, "x", bound, "at least")
+
+    return [
+        ratio("hoirt", f"{peer} fp32", bound),
+        ratio("hoirt", f"{peer} bf16"),
+        ratio("hoirt fp32", f"{peer} fp32"),
+        *(Figure(f"{what}, {said.get(name, name)}", scale * s.median, unit) for name, s in taken.items()),
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

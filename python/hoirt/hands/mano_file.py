@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 import warnings
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hoirt.atomic_file import appearing
 from hoirt.errors import InputError
 from hoirt.safe_pickle import Inert, loads
 
@@ -105,15 +105,11 @@ def write(arrays: Arrays, path: Path) -> None:
         {name: np.ascontiguousarray(array) for name, array in arrays.items()},
         {"format": "hoirt-mano", "version": _CONVERSION},
     )
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        temporary.replace(path)
+        with appearing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _cache_path(data: bytes) -> Path | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hoirt.atomic_file import appearing
 from hoirt.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,15 +44,11 @@ def save(image: Any, path: str | os.PathLike[str]) -> Path:
 
 
 def _write(picture: Image, path: Path, file_format: str, options: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with appearing(path) as temporary, temporary.open("xb") as file:
             picture.save(file, format=file_format, **options)
-        temporary.replace(path)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _squeezed(array: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hoirt.atomic_file import appearing
 from hoirt.errors import BackendError, InputError
 from hoirt.imaging import save
 from hoirt.render.exr import exr_bytes
@@ -146,12 +146,9 @@ def _with_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
 
 @contextmanager
 def _appearing(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder, which becomes `path` if all goes well."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    """`appearing`, with what the system says as an InputError."""
     try:
-        yield temporary
-        temporary.replace(path)
+        with appearing(path) as temporary:
+            yield temporary
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
