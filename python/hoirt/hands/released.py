@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 def released_mask(
     depth: NDArray[Any], landmarks: NDArray[np.float32], *, padding: int = 30
 ) -> NDArray[np.bool_]:
-    """The rectangle around a hand's depth (H, W) and its landmarks (21, 2), padded by 15 % or `padding` pixels."""
+    """The rectangle around a hand's depth (H, W) and landmarks (21, 2), padded by 15 % or `padding`."""
     height, width = depth.shape
     rows, columns = np.nonzero(depth)
     x = np.concatenate([columns, landmarks[:, 0].astype(np.int64)])

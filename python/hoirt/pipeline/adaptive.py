@@ -1,4 +1,4 @@
-"""Adaptive control strength: the weakest control under which the hand still follows its mesh (section 3.2)."""
+"""Adaptive control strength (paper, 3.2): the weakest under which a hand still follows its mesh."""
 
 from __future__ import annotations
 

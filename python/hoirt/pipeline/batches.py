@@ -29,8 +29,8 @@ def refine_all(
 ) -> list[Result]:
     """A Result per item, in order, `settings.batch` pictures at a time.
 
-    check: gives the item checked, or raises. own_tokens: every item has a cancel token of its own, so a cancelled
-    one is a result with that status; otherwise Cancelled is raised for the whole list.
+    check: gives the item checked, or raises. own_tokens: every item has a cancel token of its own, so a
+    cancelled one is a result with that status; otherwise Cancelled is raised for the whole list.
     """
     batches = _Batches(models, check, settings, own_tokens)
     results: list[Result] = []
@@ -98,7 +98,7 @@ def _cancelled(item: Item) -> bool:
 
 
 def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
-    """The jobs in groups that fit into one run: the same size of region, the same table, noise given or not."""
+    """The jobs in groups that fit into one run: size of region, table, and noise given or not agree."""
     groups: dict[object, list[Job]] = {}
     for job in jobs:
         assert job.encoded is not None

@@ -24,7 +24,8 @@ def match_colours(colours: Floats, original: NDArray[np.uint8], hole: Mask) -> F
     if not kept.any():
         return colours
     shift = _extended(*_coarser((original.astype(np.float32) - colours) * kept, kept, _CELL))
-    return np.clip(colours + resize(shift, (hole.shape[0], hole.shape[1])), 0, 255).astype(np.float32)
+    matched = colours + resize(shift, (hole.shape[0], hole.shape[1]))
+    return np.asarray(np.clip(matched, 0, 255), np.float32)
 
 
 def _extended(values: Floats, weights: Floats) -> Floats:
@@ -45,6 +46,6 @@ def _coarser(values: Floats, weights: Floats, by: int) -> tuple[Floats, Floats]:
     def means(array: Floats) -> Floats:
         padded = np.pad(array, margins)
         h, w = padded.shape[0] // by, padded.shape[1] // by
-        return padded.reshape(h, by, w, by, -1).mean(axis=(1, 3), dtype=np.float32)
+        return np.asarray(padded.reshape(h, by, w, by, -1).mean(axis=(1, 3)), np.float32)
 
     return means(values), means(weights)

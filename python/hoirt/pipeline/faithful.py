@@ -1,4 +1,4 @@
-"""The released HandRefiner's own rules for depth, mask and noise (faithful=True), where they differ from ours."""
+"""The released HandRefiner's own rules for depth, mask and noise: what faithful=True changes."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def plan(
 ) -> tuple[list[Region], NDArray[np.uint8]]:
     """The whole picture as the one region, under the released depth and mask, and that depth (H, W).
 
-    Depth: every hand 255 to 51 of its own range, cut to a byte, nearer hands over farther ones. Mask: the union of
-    rectangles around each hand's depth and joints, padded. A given depth or mask replaces the one made here.
-    Raises InputError for a picture that the networks cannot take as it is: the release resizes nothing.
+    Depth: every hand 255 to 51 of its own range, cut to a byte, nearer hands over farther ones. Mask: the
+    union of rectangles around each hand's depth and joints, padded. A given depth or mask replaces the one
+    made here. Raises InputError for a picture that the networks cannot take as it is: the release resizes
+    nothing.
     """
     height, width = size
     if height % multiple or width % multiple:
@@ -64,10 +65,10 @@ def split_noise(
 ) -> tuple[tuple[Floats, Floats], Floats | None]:
     """Normals of the posterior of (masked picture, picture), and those of the loop.
 
-    noise: (2 + K, N, 4, h, w) in the release's order: the masked picture's posterior, the picture's, x_T, then the
-    known region's at every step. (The normals that the release draws for eta = 0 multiply nothing and are left
-    out.) None draws the posterior's from Philox with the seed, streams 0xFFFFFFFC and 0xFFFFFFFD, and leaves the
-    loop to its seeds.
+    noise: (2 + K, N, 4, h, w) in the release's order: the masked picture's posterior, the picture's, x_T,
+    then the known region's at every step. (The normals that the release draws for eta = 0 multiply nothing
+    and are left out.) None draws the posterior's from Philox with the seed, streams 0xFFFFFFFC and
+    0xFFFFFFFD, and leaves the loop to its seeds.
     """
     from hoirt import _core
 
@@ -77,8 +78,8 @@ def split_noise(
     wanted = (2 + table.noise_streams, *shape)
     if noise.shape != wanted:
         raise InputError(
-            f"noise has shape {noise.shape}; with faithful=True this call needs {wanted}: posterior of the masked "
-            "picture, posterior of the picture, initial state, known region at every step"
+            f"noise has shape {noise.shape}; with faithful=True this call needs {wanted}: posterior of "
+            "the masked picture, posterior of the picture, initial state, known region at every step"
         )
     return (noise[0], noise[1]), noise[2:]
 

@@ -46,7 +46,7 @@ class HandFinder:
             return [entry if isinstance(entry, Hand) else next(meshes) for entry in entries]
 
     def again(self, pixels: NDArray[np.uint8], hands: list[Hand]) -> list[Hand]:
-        """The hands of another picture of the same scene, meshed in the crops and with the sides of `hands`."""
+        """The hands of another picture of the same scene, meshed in the crops of `hands`."""
         boxes = [Detection(hand.box, hand.score, hand.side) for hand in hands]
         return self._need_mesh()(pixels, boxes)
 

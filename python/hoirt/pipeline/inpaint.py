@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +26,8 @@ class Encoded:
     """A batch of N regions, ready for the loop.
 
     Attributes:
-        known: (N, 4, h, w) latents of the pictures. inpaint: (N, 5, h, w) mask and latents of the pictures with
-            their holes grey. hint: (N, C, h, w). text, negative: prompts of N items. seeds: N of them.
+        known: (N, 4, h, w) latents of the pictures. inpaint: (N, 5, h, w) mask and latents of the pictures
+            with their holes grey. hint: (N, C, h, w). text, negative: prompts of N items. seeds: N of them.
         size: (height, width) of a region in pixels.
     """
 
@@ -52,15 +52,15 @@ class Encoded:
         """The batches behind one another; their sizes must agree."""
         if len(parts) == 1:
             return parts[0]
-        arrays = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("known", "inpaint", "hint")
-        }
-        lists = {
-            name: tuple(entry for part in parts for entry in getattr(part, name))
-            for name in ("text", "negative", "seeds")
-        }
-        return replace(parts[0], **arrays, **lists)
+        return cls(
+            known=np.concatenate([part.known for part in parts]),
+            inpaint=np.concatenate([part.inpaint for part in parts]),
+            hint=np.concatenate([part.hint for part in parts]),
+            text=tuple(prompt for part in parts for prompt in part.text),
+            negative=tuple(prompt for part in parts for prompt in part.negative),
+            seeds=tuple(seed for part in parts for seed in part.seeds),
+            size=parts[0].size,
+        )
 
 
 class Inpainter:
@@ -130,13 +130,13 @@ class Inpainter:
     ) -> Floats:
         """Latents (N, 4, h, w) of the batch, item i under control strength `strengths[i]`.
 
-        `noise` is (K, N, 4, h, w) for the K streams of the table, or None to draw from the seeds. `reuse`: the kind
-        of features that the table's reuse rows take from earlier ones.
+        `noise` is (K, N, 4, h, w) for the K streams of the table, or None to draw from the seeds. `reuse`:
+        the kind of features that the table's reuse rows take from earlier ones.
         """
         condition = {"context": _stacked(batch.text), "hint": batch.hint}
         if self._takes_inpaint:
             condition["inpaint"] = batch.inpaint
-        times = {"per_step": {"time": self._times(batch.text, table, batch.size)}}
+        times: dict[str, Any] = {"per_step": {"time": self._times(batch.text, table, batch.size)}}
         if self._pooled and table.guided:
             times["per_step_uncondition"] = {"time": self._times(batch.negative, table, batch.size)}
         result = self._loop.run(
@@ -173,6 +173,9 @@ class Inpainter:
         known: dict[int, Floats] = {}
         for prompt in prompts:
             if id(prompt) not in known:
+                assert prompt.pooled is not None, (
+                    "a pack whose times take it has a text encoder that gives it"
+                )
                 pooled = np.repeat(prompt.pooled, len(steps), axis=0)
                 known[id(prompt)] = self._time.run({"timestep": steps, "pooled": pooled, "time_ids": ids})[
                     "time"

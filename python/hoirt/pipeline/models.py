@@ -28,8 +28,8 @@ class Models:
         title: name and version of the pack. backend: name of the runtime. precision: of its arithmetic.
         settings: the pack's defaults. scheduler: the config of the sampler it was trained for.
         find: pixels -> hands. embed: prompt -> context. plan: hands -> regions. inpaint: regions -> colours.
-        parallel_strengths: whether the adaptive procedure runs all its strengths as one batch. A CPU is busy with
-            one already, and in order the procedure stops early.
+        parallel_strengths: whether the adaptive procedure runs all its strengths as one batch. A CPU is busy
+            with one already, and in order the procedure stops early.
     """
 
     def __init__(

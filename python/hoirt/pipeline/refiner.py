@@ -11,6 +11,7 @@ import numpy as np
 
 from hoirt.errors import InputError
 from hoirt.hands.hand import Hand
+from hoirt.pipeline.batches import refine_all, refine_one
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import (
     ImageLike,
@@ -23,7 +24,6 @@ from hoirt.pipeline.options import (
     check_text,
     spread,
 )
-from hoirt.pipeline.batches import refine_all, refine_one
 from hoirt.pipeline.result import Result, StepInfo
 from hoirt.pipeline.timings import Stopwatch
 
@@ -130,9 +130,9 @@ class Refiner:
                 (H, W, 3) or (H, W, 4), RGB(A); uint8, uint16, bool or float 0..1; sides 1..8192.
             prompt: * what the picture shows, such as "an open palm".
             negative_prompt: * what it shall not show; None takes the pack's.
-            hands: * which hands, or where they are. None or "all": every detected one; "malformed": those that look
-                malformed (`Hand.malformed`); indices into what `detect` gives; or boxes (x0, y0, x1, y1),
-                keypoints (21, 2) in pixels, masks (H, W), Hand objects.
+            hands: * which hands, or where they are. None or "all": every detected one; "malformed": those
+                that look malformed (`Hand.malformed`); indices into what `detect` gives; or boxes (x0, y0,
+                x1, y1), keypoints (21, 2) in pixels, masks (H, W), Hand objects.
             mask: * (H, W), 1 = regenerate; replaces the mask made from the hands. Hands outside it stay.
             depth: * (H, W) uint8, 255 near .. 51 far, 0 background; replaces the rendered depth. Where no
                 hand is found, the region is taken from `depth` and `mask`.
@@ -149,10 +149,10 @@ class Refiner:
             region: "crop" (default): a square around each hand, or around hands that cover each other;
                 "frame": the whole picture at once, as in the paper.
             faithful: the released HandRefiner step by step: whole frame, rectangular mask, sampled posterior,
-                50 steps of its DDIM, guidance 9; gives back the whole decoded picture. Sides must be multiples
-                of the pack's size_multiple.
-            preview: with strength "adaptive", judge from the estimate at this fraction 0.05..0.95 of the steps,
-                and run only the chosen strength to the end; cheaper, and not always the same choice.
+                50 steps of its DDIM, guidance 9; gives back the whole decoded picture. Sides must be
+                multiples of the pack's size_multiple.
+            preview: with strength "adaptive", judge from the estimate at this fraction 0.05..0.95 of the
+                steps, and run only the chosen strength to the end; cheaper, and not always the same choice.
             guidance_interval: (start, end), fractions 0..1 of the steps; guidance only there.
             reuse: "control" or "deep": take what the ControlNet, or the deep layers too, gave in an earlier
                 step, in all but every `reuse_every`-th step; faster, not the same picture.
@@ -160,8 +160,8 @@ class Refiner:
             colour_match: take out the shift of colours that the decoder leaves around the hole.
             batch: pictures of a list that share one run of the loop, 1..64.
             on_step: called with a StepInfo after every step; returning False cancels the whole call.
-            cancel: a token that another thread may cancel. A list of tokens, one per picture (or None), cancels
-                pictures by themselves: such a Result has status "cancelled".
+            cancel: a token that another thread may cancel. A list of tokens, one per picture (or None),
+                cancels pictures by themselves: such a Result has status "cancelled".
 
         Raises:
             InputError: an argument cannot be right; for a single picture also the picture itself.

@@ -19,7 +19,7 @@ Status: TypeAlias = Literal["refined", "no_hand", "unchanged", "cancelled", "err
 
 @dataclass(frozen=True)
 class Trial:
-    """A control strength that was tried, and the joint error of its hands to their meshes: 2-D MPJPE, pixels."""
+    """A control strength that was tried, and the error of its hands' joints: 2-D MPJPE in pixels."""
 
     strength: float
     error: float
@@ -31,8 +31,8 @@ class Result:
 
     Attributes:
         image: the picture in its own kind: PIL image for a path or PIL image, array for an array. Pixels
-            where `mask` is 0 are bit-identical to the input (not with faithful=True, which gives back the whole
-            decoded picture, as the release does). Refined arrays are uint8 of the input's shape;
+            where `mask` is 0 are bit-identical to the input (not with faithful=True, which gives back the
+            whole decoded picture, as the release does). Refined arrays are uint8 of the input's shape;
             refined PIL images keep RGB, RGBA, L and LA, other modes become the nearest of these. Where
             nothing was refined it is an upright copy of the input, dtype and mode included. None for status
             "error" and "cancelled".

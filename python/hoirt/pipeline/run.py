@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,8 @@ class Job:
     """A picture between finding its hands and pasting them.
 
     Attributes:
-        regions: what is regenerated; empty if there is nothing to do. shown: the depth map (H, W) of the result.
-        encoded: the regions as the loop takes them, None without regions. table: of its run. noise: the loop's.
+        regions: what is regenerated; empty if there is nothing to do. shown: the result's depth map (H, W).
+        encoded: the regions as the loop takes them, None without regions. table, noise: of its run.
     """
 
     item: Item
@@ -223,7 +223,7 @@ def _denoise(
 
 
 class _Watch:
-    """What the loop's callback does: tells the caller, keeps x0, and asks the tokens of a batch of pictures."""
+    """What the loop's callback does: tells the caller, keeps x0, asks the tokens of several pictures."""
 
     def __init__(
         self, jobs: Sequence[Job], settings: Settings, hands: int, run: int, estimate: list[Floats] | None
@@ -253,7 +253,7 @@ class _Watch:
 
 
 def _joined_noise(jobs: Sequence[Job], count: int) -> Floats | None:
-    """The noise of a batch, (K, count, 4, h, w): the pictures' behind one another, or one picture's repeated."""
+    """The noise of a batch (K, count, 4, h, w): of its pictures in order, or of one picture repeated."""
     given = [job.noise for job in jobs if job.noise is not None]
     if not given:
         return None

@@ -1,4 +1,4 @@
-"""A prepared picture to its result, at the strength asked for or at the one that the adaptive procedure finds."""
+"""A prepared picture to its result, at the strength asked for or at the one that fits it best."""
 
 from __future__ import annotations
 

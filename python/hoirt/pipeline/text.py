@@ -26,14 +26,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """context: keys and values (1, T, K) of every cross-attention. pooled: (1, P) where the pack has it (SDXL)."""
+    """context: keys and values (1, T, K) of every cross-attention. pooled: (1, P), of SDXL packs."""
 
     context: Floats
     pooled: Floats | None = None
 
 
 class TextEncoder:
-    """One text encoder, or the two of SDXL, and the projection to the context. Safe to share between threads."""
+    """One text encoder, or SDXL's two, and the projection to the context. Safe to share between threads."""
 
     def __init__(self, encoders: Sequence[tuple[Network, Path]], context: Network) -> None:
         """encoders: each with its tokenizer.json, which cuts and pads to the length the network wants."""
@@ -50,7 +50,7 @@ class TextEncoder:
                 return self._known[prompt]
         encoded = self._encode(prompt)
         with self._lock:
-            # Another thread may have been quicker; one object per prompt, so that equal prompts share a batch.
+            # Another thread may have been quicker; equal prompts shall be one object.
             encoded = self._known.setdefault(prompt, encoded)
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)

@@ -104,7 +104,7 @@ class StepTable:
     __hash__ = None  # type: ignore[assignment]  # equal by content, and arrays have no hash
 
     def first(self, rows: int) -> StepTable:
-        """The table of the first `rows` rows; noise streams are numbered by row, so they draw the same noise."""
+        """The table of the first `rows` rows, which draw the same noise as here."""
         if not 1 <= rows <= len(self):
             raise InputError(f"a table of {len(self)} rows has no first {rows}")
         columns = {
