@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -123,8 +123,9 @@ class Refiner:
                 (H, W, 3) or (H, W, 4), RGB(A); uint8, uint16, bool or float 0..1; sides 1..8192.
             prompt: * what the picture shows, such as "an open palm".
             negative_prompt: * what it shall not show; None takes the pack's.
-            hands: * where the hands are: boxes (x0, y0, x1, y1) or keypoints (21, 2) in pixels, or Hand
-                objects. None detects them.
+            hands: * which hands: None or "all", every detected one; "malformed", those whose `Hand.malformed`
+                exceeds 0.5; or a list whose entries are indices of detect()'s hands, boxes (x0, y0, x1, y1)
+                or keypoints (21, 2) in pixels, masks (H, W), or Hand objects. [] is no hand.
             mask: * (H, W), 1 = regenerate; replaces the mask made from the hands. Hands outside it stay.
             depth: * (H, W) uint8, 255 near .. 51 far, 0 background; replaces the rendered depth. Where no
                 hand is found, the region is taken from `depth` and `mask`.
@@ -168,13 +169,22 @@ class Refiner:
             return [self._guarded(item, settings) for item in spread(image, **per_image)]
         return self._one(Item(index=0, image=image, **per_image), settings)
 
-    def detect(self, image: ImageLike, *, hands: Any = None, threshold: float | None = None) -> list[Hand]:
-        """The hands of one picture with their meshes, best first, at most 8.
+    def detect(
+        self,
+        image: ImageLike,
+        *,
+        hands: Any = None,
+        threshold: float | None = None,
+        tiles: Literal["auto"] | bool = "auto",
+    ) -> list[Hand]:
+        """The hands of one picture with their meshes, best first, at most 64.
 
         Args:
             image: as in the call.
-            hands: boxes, keypoints or Hand objects instead of the detector.
+            hands: as in the call; None and "all" detect.
             threshold: lowest confidence 0..1; None takes the pack's.
+            tiles: True searches the picture in overlapping tiles as well, so that small hands are found;
+                "auto" does where the longer side is 576 pixels or more (three times the detector's input).
 
         Raises:
             InputError: the picture or an argument cannot be right.
@@ -183,7 +193,7 @@ class Refiner:
         from hoirt.schedules.options import number
 
         lowest = None if threshold is None else number("threshold", threshold, 0.0, 1.0)
-        return self._models.find(load(image).pixels, hands, Stopwatch(), lowest)
+        return self._models.find(load(image).pixels, hands, Stopwatch(), lowest, tiles)
 
     def _guarded(self, item: Item, settings: Settings) -> Result:
         try:
