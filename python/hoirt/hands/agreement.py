@@ -20,7 +20,7 @@ UNSURE = (0.1, 0.9)
 MALFORMED_FROM = 0.5  # `Hand.malformed` above which hands="malformed" takes a hand
 _OPENING = 1 / 64  # radius of the disc that opens a difference of regions, in sides of the crop
 # Logistic formula of `malformed`, fitted on synthetic pictures; docs/hands.md says how and how well it does.
-_BEYOND, _OUTLINE, _DOUBT, _OFFSET = 18.66, -10.80, -10.83, 9.79
+_BEYOND, _OUTLINE, _DOUBT, _OFFSET = 19.43, -11.62, -10.41, 10.28
 _KEYPOINT_SLOPE, _KEYPOINT_MIDDLE = 0.0, 0.0
 
 

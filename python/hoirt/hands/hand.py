@@ -39,8 +39,8 @@ class Hand:
             because its mesh was estimated in a crop of its own; distances of two hands do not compare.
         region: (n, n) float32, probability over the square crop of 1.3 times the box that a pixel shows hand,
             malformed parts included; None if the pack's mesh network does not tell.
-        malformed: how malformed the hand in the picture is, 0 (well formed) to 1; hands="malformed" takes those
-            above 0.5. None if nothing was seen to judge by.
+        malformed: how malformed the hand in the picture is, 0 (well formed) to 1; hands="malformed" takes
+            those above 0.5. None if nothing was seen to judge by.
     """
 
     box: Box

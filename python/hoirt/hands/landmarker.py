@@ -30,14 +30,13 @@ _LITERAL_SINCE = (
 _AROUND = 2.5  # side of the square that is searched for a told hand, in sides of its box
 _SAME = 0.2  # intersection over union from which a find in it is the told hand
 _OPEN = 4  # landmarkers kept, one per threshold
-_SMALLEST = 32  # pixels; a smaller picture is padded to it
 
 
 class Landmarker:
     """Finds hands and their 21 keypoints with mediapipe. Safe to share between threads, which take turns.
 
     The settings are those of HandRefiner: single images, 0.6 for detection and presence; but any number of
-    hands. A picture is padded to a square first, because mediapipe rotates its crops as if it were one.
+    hands.
     """
 
     input_size = 192  # of the palm detector
@@ -70,14 +69,14 @@ class Landmarker:
         `threshold` is mediapipe's minimum confidence of detection and of presence, 0..1; None is 0.6.
         mediapipe does not tell these confidences themselves, so `score` is that of the side, 0.5..1.
         """
-        side = max(*picture.shape[:2], _SMALLEST)
-        square = np.zeros((side, side, 3), np.uint8)
-        square[: picture.shape[0], : picture.shape[1]] = picture
-        image = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=square)
+        height, width = picture.shape[:2]
+        image = self._mediapipe.Image(
+            image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture)
+        )
         with self._lock:
             result = self._opened(self.threshold if threshold is None else threshold).detect(image)
         found = [
-            self._detection(points, labels[0], side)
+            self._detection(points, labels[0], width, height)
             for points, labels in zip(result.hand_landmarks, result.handedness, strict=True)
         ]
         return sorted(found, key=lambda hand: -hand.score)
@@ -92,12 +91,12 @@ class Landmarker:
             return Detection(box, 1.0, "right", 0.5)
         return replace(best, box=box, score=1.0)
 
-    def _detection(self, points: Any, label: Any, side: int) -> Detection:
-        keypoints = np.array([(point.x, point.y) for point in points], np.float32) * side
+    def _detection(self, points: Any, label: Any, width: int, height: int) -> Detection:
+        keypoints = np.array([(point.x * width, point.y * height) for point in points], np.float32)
         score = min(max(float(label.score), 0.0), 1.0)
         says_left = (label.category_name == "Left") != self._mirrored
         left = score if says_left else 1.0 - score
-        z = np.array([point.z for point in points], np.float32) * side
+        z = np.array([point.z * width for point in points], np.float32)
         return Detection(around_keypoints(keypoints), score, side_of(left), left, keypoints, z)
 
     def _opened(self, threshold: float) -> Any:

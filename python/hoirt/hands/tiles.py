@@ -15,7 +15,7 @@ from hoirt.hands.window import Box, Window
 
 Tiles: TypeAlias = Literal["auto"] | bool
 
-AUTO_FROM = 3.0  # "auto" tiles pictures whose longer side is this many detector inputs or more
+AUTO_FROM = 2.5  # "auto" tiles pictures whose longer side is this many detector inputs or more
 _TILE = 2.0  # smallest side of a tile in detector inputs: hands twice as small are then seen as well
 _MOST_ACROSS = 4  # and largest side: the picture's longer side over this; so there are at most 7 x 7 tiles
 _SAME = 0.4  # intersection over union above which two boxes are one hand
@@ -29,7 +29,7 @@ def search(
     """Hands of an RGB uint8 picture (H, W, 3), best first, at most MAX_HANDS.
 
     `tiles`: False, the picture is seen once, shrunk to the detector's input (side I); True, tiles are
-    searched as well; "auto", they are where the longer side is at least 3 I, so for 192 pixels from 576.
+    searched as well; "auto", they are where the longer side is at least 2.5 I, so for 192 pixels from 480.
     A tile is max(2 I, longer side / 4) wide and begins at most half a tile after its neighbour, so that every
     hand of up to half a tile lies in one of them whole.
     """
@@ -58,18 +58,15 @@ def windows(size: tuple[int, int], input_size: int) -> Iterator[Window]:
 def merge(whole: list[Detection], closer: list[Detection]) -> list[Detection]:
     """Finds of the whole picture and of its tiles, each hand once, best first, at most MAX_HANDS.
 
-    Of two boxes of one hand the surer one stays. A box of a tile that lies inside another box is a part of
-    that hand, such as a finger or a fist's knuckles, and goes: the whole picture shows better what belongs
-    together.
+    Boxes are of one hand if they overlap by more than 0.4 of their union, or if more than 0.6 of the smaller
+    one lies in the other: a finger or a knuckle taken for a hand, or a hand so small that its box was guessed
+    too large in the whole picture. The surest one stays.
     """
     kept = list(whole)
     for hand in sorted(closer, key=lambda hand: -hand.score):
-        same = [k for k, other in enumerate(kept) if iou(hand.box, other.box) > _SAME]
-        if same:
-            if hand.score > kept[same[0]].score:
-                kept[same[0]] = hand
-        elif not any(_part(hand.box, other.box) for other in kept):
-            kept.append(hand)
+        same = [other for other in kept if _one_hand(hand.box, other.box)]
+        if all(hand.score > other.score for other in same):
+            kept = [other for other in kept if not any(other is one for one in same)] + [hand]
     return sorted(kept, key=lambda hand: -hand.score)[:MAX_HANDS]
 
 
@@ -101,8 +98,8 @@ def _cut(box: Box, tile: Window, size: tuple[int, int]) -> bool:
     )
 
 
-def _part(small: Box, large: Box) -> bool:
-    return intersection(small, large) > _INSIDE * min(area(small), area(large))
+def _one_hand(a: Box, b: Box) -> bool:
+    return iou(a, b) > _SAME or intersection(a, b) > _INSIDE * min(area(a), area(b))
 
 
 def _starts(length: int, side: int) -> list[int]:

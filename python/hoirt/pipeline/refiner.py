@@ -184,7 +184,7 @@ class Refiner:
             hands: as in the call; None and "all" detect.
             threshold: lowest confidence 0..1; None takes the pack's.
             tiles: True searches the picture in overlapping tiles as well, so that small hands are found;
-                "auto" does where the longer side is 576 pixels or more (three times the detector's input).
+                "auto" does where the longer side is 480 pixels or more (2.5 times the detector's input).
 
         Raises:
             InputError: the picture or an argument cannot be right.
