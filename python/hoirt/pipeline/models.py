@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from hoirt.errors import BackendError, InputError
+from hoirt.hands.landmarker import Landmarker
 from hoirt.hands.mesh import MeshEstimator
 from hoirt.packs import Pack, open_pack
 from hoirt.pipeline.find import HandFinder
@@ -41,6 +42,7 @@ class Models:
         threads: int | None,
         backend: str,
         cache: bool,
+        landmarker: str | os.PathLike[str] | None = None,
     ) -> None:
         """Arguments as in Refiner."""
         _check(device, precision, threads)
@@ -63,6 +65,7 @@ class Models:
             networks.get("detector"),
             self._mesh(opened, networks["mesh"]) if "mesh" in networks else None,
             self.settings.detector_threshold,
+            landmarker=None if landmarker is None else Landmarker(landmarker),
         )
         self.plan = RegionPlanner(self.settings)
         self.inpaint = Inpainter(networks, self.settings.vae)
