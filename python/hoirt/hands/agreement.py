@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import exp
+from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ MALFORMED_FROM = 0.5  # `Hand.malformed` above which hands="malformed" takes a h
 _OPENING = 1 / 64  # radius of the disc that opens a difference of regions, in sides of the crop
 # Logistic formula of `malformed`, fitted on synthetic pictures; docs/hands.md says how and how well it does.
 _BEYOND, _OUTLINE, _DOUBT, _OFFSET = 19.43, -11.62, -10.41, 10.28
-_KEYPOINT_SLOPE, _KEYPOINT_MIDDLE = 0.0, 0.0
+_KEYPOINT_SLOPE, _KEYPOINT_MIDDLE = 2.09, 0.054
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,20 @@ def evidence(hand: Hand, box_scale: float) -> Evidence | None:
 def better_side(fit: Callable[[Detection], Hand], found: Detection, box_scale: float) -> Hand:
     """The hand with the likelier side: where the label is unsure, that whose mesh agrees better.
 
-    With `UNSURE[0] <= found.left <= UNSURE[1]` both sides are fitted. The better one has the smaller distance
-    of its keypoints to those seen, or without these the larger overlap of silhouette and region; without
+    With `UNSURE[0] <= found.left <= UNSURE[1]` both sides are fitted. The better one has the larger overlap
+    of silhouette and region, or without a region the smaller distance of its keypoints to those seen; without
     either the label stands.
     """
     first = fit(found)
     if found.left is None or not UNSURE[0] <= found.left <= UNSURE[1]:
         return first
-    other = fit(replace(found, side="right" if found.side == "left" else "left"))
-    if found.keypoints is not None:
-        return min((first, other), key=lambda hand: keypoint_error(hand, found.keypoints))
-    seen = [evidence(hand, box_scale) for hand in (first, other)]
-    if seen[0] is None or seen[1] is None:
+    if first.region is None and found.keypoints is None:
         return first
-    return first if seen[0].overlap >= seen[1].overlap else other
+    other = fit(replace(found, side="right" if found.side == "left" else "left"))
+    a, b = evidence(first, box_scale), evidence(other, box_scale)
+    if a is not None and b is not None:
+        return first if a.overlap >= b.overlap else other
+    return min((first, other), key=lambda hand: keypoint_error(hand, found.keypoints))
 
 
 def malformed(hand: Hand, found: Detection, box_scale: float) -> float | None:
@@ -96,7 +96,8 @@ def malformed(hand: Hand, found: Detection, box_scale: float) -> float | None:
             _BEYOND * seen.beyond + _OUTLINE * seen.outline + _DOUBT * seen.doubt + _OFFSET,
         )
     if found.keypoints is not None:
-        return _logistic(_KEYPOINT_SLOPE * (keypoint_error(hand, found.keypoints) - _KEYPOINT_MIDDLE))
+        error = max(keypoint_error(hand, found.keypoints), 1e-6)
+        return _logistic(_KEYPOINT_SLOPE * log(error / _KEYPOINT_MIDDLE))
     return None
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import threading
+import weakref
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,8 @@ class Landmarker:
         self._mirrored = old if mirrored is None else mirrored
         self._lock = threading.Lock()
         self._open: dict[float, Any] = {}
+        # Before the interpreter takes its modules apart, which mediapipe's own clean-up does not survive.
+        weakref.finalize(self, _close, self._open)
         with self._lock:
             self._opened(self.threshold)
 
@@ -119,6 +122,11 @@ class Landmarker:
                 self._open.pop(next(iter(self._open))).close()
             self._open[threshold] = opened
         return self._open[threshold]
+
+
+def _close(opened: dict[float, Any]) -> None:
+    while opened:
+        opened.popitem()[1].close()
 
 
 def _read(path: Path) -> bytes:

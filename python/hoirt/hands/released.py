@@ -18,6 +18,7 @@ from hoirt.errors import InputError
 
 CROP = 224  # side of the mesh network's input
 _CUBIC = -0.75  # OpenCV's parameter of the cubic convolution (Keys 1981)
+_SLIVER = 1e-3  # of a pixel, which OpenCV's area averages leave out
 _LARGER = 1.6  # side of the crop over the landmarks' extent
 _SHARE = 0.15  # of its extent that a mask is larger on each side, at least
 _MIDDLE_KNUCKLE = 9
@@ -54,11 +55,9 @@ class ReleasedCrop:
             source = source[:, ::-1]
         weights = _cubic(self.side, CROP) if self.side < CROP else _area(self.side, CROP)
         values = np.einsum("ia,abc,jb->ijc", weights, source, weights, optimize=True)
-        # Averages of equal bytes shall not fall below them by rounding: the cast to bytes truncates.
-        values = np.trunc(np.where(np.abs(values - np.round(values)) < 1e-9, np.round(values), values))
         if not wrap:
             values = np.clip(values, 0, 255)
-        return np.asarray(values.astype(np.int64) & 255, np.uint8)
+        return (np.trunc(values).astype(np.int64) & 255).astype(np.uint8)
 
 
 def released_crop(landmarks: NDArray[Any], size: tuple[int, int]) -> ReleasedCrop:
@@ -132,25 +131,30 @@ def _first(centre: int, side: int, length: int) -> int:
 
 
 def _cubic(source: int, wanted: int) -> NDArray[np.float64]:
-    """(wanted, source) weights of a cubic convolution between pixel centres; the border is repeated."""
-    position = (np.arange(wanted) + 0.5) * source / wanted - 0.5
+    """(wanted, source) weights of a cubic convolution between pixel centres; the border is repeated.
+
+    In float32, as OpenCV computes positions and weights: the cast to bytes truncates, so digits count.
+    """
+    position = ((np.arange(wanted) + 0.5) * (source / wanted) - 0.5).astype(np.float32)
     start = np.floor(position).astype(int)
+    x, one, a = position - start.astype(np.float32), np.float32(1), np.float32(_CUBIC)
+    before = ((a * (x + one) - 5 * a) * (x + one) + 8 * a) * (x + one) - 4 * a
+    left = ((a + 2) * x - (a + 3)) * x * x + one
+    right = ((a + 2) * (one - x) - (a + 3)) * (one - x) * (one - x) + one
     weights = np.zeros((wanted, source))
-    for tap in range(-1, 3):
-        x = np.abs(position - (start + tap))
-        near = ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1
-        far = ((_CUBIC * x - 5 * _CUBIC) * x + 8 * _CUBIC) * x - 4 * _CUBIC
-        index = np.clip(start + tap, 0, source - 1)
-        np.add.at(weights, (np.arange(wanted), index), np.where(x <= 1, near, far))
+    for tap, share in enumerate((before, left, right, one - before - left - right), -1):
+        np.add.at(weights, (np.arange(wanted), np.clip(start + tap, 0, source - 1)), share)
     return weights
 
 
 def _area(source: int, wanted: int) -> NDArray[np.float64]:
-    """(wanted, source) shares of each source pixel in each wanted one."""
+    """(wanted, source) shares of each source pixel in each wanted one, in float32 as OpenCV's."""
     step = source / wanted
     weights = np.zeros((wanted, source))
     for row in range(wanted):
         low, high = row * step, min((row + 1) * step, source)
         for pixel in range(floor(low), min(ceil(high), source)):
-            weights[row, pixel] = max(0.0, min(high, pixel + 1) - max(low, pixel)) / (high - low)
+            covered = min(high, pixel + 1) - max(low, pixel)
+            if covered > _SLIVER:
+                weights[row, pixel] = np.float32(covered / (high - low))
     return weights
