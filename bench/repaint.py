@@ -102,7 +102,8 @@ class Repaint:
         image: (H, W, 3) the picture. crop: (128, 128, 3) the hand, mirrored if left.
         joints: (21, 2) crop pixels of the conditioning mesh, which is the true one.
         confidence: the detector's score of that hand, 0 if it is not found.
-        strength: used, or chosen. seconds: of the call.
+        strength: used, or chosen. runs: of the sampler that the choice takes in order, 1 without one.
+        seconds: of the call.
     """
 
     image: Image
@@ -110,6 +111,7 @@ class Repaint:
     joints: Points
     confidence: float
     strength: float
+    runs: int
     seconds: float
 
 
@@ -141,6 +143,7 @@ def repaint(refine: Refine, detect: Detect, of: Example, how: Configuration) -> 
         of.keypoints,
         confidence(found, box),
         result.strength,
+        max(len(result.trials), 1),
         result.timings.total,
     )
 

@@ -47,7 +47,6 @@ ROWS = (
     Configuration(ADAPTIVE, "hand", "adaptive", NEGATIVE, (13.823, 6.330)),
 )
 TRUTH = "true hands of other pictures"
-TRIED = (1.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # in the order of the adaptive procedure
 COLUMNS = (
     "condition, strength, prompt",
     "Fréchet",
@@ -100,11 +99,6 @@ class Report:
     def table(self) -> list[list[str]]:
         """Header and rows as text."""
         return [list(COLUMNS), *(line.cells() for line in self.lines)]
-
-    @property
-    def chosen(self) -> list[float]:
-        """The strengths that the adaptive procedure chose."""
-        return [made.strength for made in self.repaints[ADAPTIVE]]
 
 
 class Ruler:
@@ -160,7 +154,7 @@ def measure(refine: Refine, detect: Detect, judge: Judge, count: int) -> Report:
 
 
 def figures(report: Report) -> list[Figure]:
-    """The paper's statements as ratios. Bounds: that the depth leads, and that more control leads more."""
+    """The paper's statements as ratios. Bounds: that the depth leads, and that full control loses nothing."""
     by_name = {line.name: line for line in report.lines}
 
     def ratio(what: str, column: int, above: str, below: str, bound: float | None = None) -> Figure:
@@ -171,13 +165,14 @@ def figures(report: Report) -> list[Figure]:
         return Figure(name, getattr(a, key) / getattr(b, key), "", bound, note=note)
 
     apart = max(abs(line.frechet_scipy / line.frechet - 1.0) for line in report.lines)
-    runs = [TRIED.index(strength) + 1 if strength < 1.0 else len(TRIED) for strength in report.chosen]
+    runs = [float(made.runs) for made in report.repaints[ADAPTIVE]]
     seconds = {name: mean([r.seconds for r in made]) for name, made in report.repaints.items()}
     return [
+        Figure("hands in every row", len(report.examples)),
         ratio("hand depth / general depth", 1, PLAIN, GENERAL, 1.0),
         ratio("hand depth / no control", 1, PLAIN, NO_CONTROL, 0.7),
         ratio("negative prompt / none", 1, NEGATED, PLAIN),
-        ratio("strength 1 / 0.55", 1, FULL, NEGATED, 1.0),
+        ratio("strength 1 / 0.55", 1, FULL, NEGATED, 1.05),
         ratio("adaptive / 0.55", 1, ADAPTIVE, NEGATED),
         ratio("hand depth / general depth", 0, PLAIN, GENERAL, 1.0),
         ratio("hand depth / no control", 0, PLAIN, NO_CONTROL),
@@ -196,7 +191,7 @@ def figures(report: Report) -> list[Figure]:
 
 def details(report: Report) -> dict[str, Any]:
     """What the JSON file holds besides the figures."""
-    chosen = Counter(f"{strength:g}" for strength in report.chosen)
+    chosen = Counter(f"{made.strength:g}" for made in report.repaints[ADAPTIVE])
     return {
         "seeds": {"first": FIRST, "count": len(report.examples)},
         "negative_prompt": NEGATIVE,

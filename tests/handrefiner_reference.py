@@ -102,12 +102,16 @@ class Schedule:
         """q(x_t | x_0) with the given normals."""
         return float(self.root[timestep]) * clean + float(self.rest[timestep]) * noise
 
+    def clean(self, index: int, x: Tensor, eps: Tensor) -> Tensor:
+        """The estimate of x_0 at timesteps[index]; it is not clipped."""
+        now = self.signal[index]
+        return (x - float(np.sqrt(np.float32(1) - now)) * eps) / float(np.sqrt(now))
+
     def step(self, index: int, x: Tensor, eps: Tensor) -> Tensor:
-        """One DDIM step of eta 0 from timesteps[index]; x_0 is not clipped."""
-        now, after = self.signal[index], self.previous[index]
-        one = np.float32(1)
-        clean = (x - float(np.sqrt(one - now)) * eps) / float(np.sqrt(now))
-        return float(np.sqrt(after)) * clean + float(np.sqrt(one - after)) * eps
+        """One DDIM step of eta 0 from timesteps[index]."""
+        after = self.previous[index]
+        towards = float(np.sqrt(np.float32(1) - after)) * eps
+        return float(np.sqrt(after)) * self.clean(index, x, eps) + towards
 
 
 @dataclass(frozen=True)
@@ -217,9 +221,10 @@ def encode_released(networks: Networks, image: Image, depth: Image, mask: Image,
 
 
 class Run(TypedDict):
-    """A run: latents (1, 4, h, w) after each step, and the picture (H, W, 3) uint8."""
+    """A run: latents and estimates of x_0 (1, 4, h, w) at each step, and the picture (H, W, 3) uint8."""
 
     latents: list[Tensor]
+    estimates: list[Tensor]
     image: Image
 
 
@@ -243,18 +248,21 @@ def sample_released(
     positive, negative = networks.text(prompt), networks.text(negative)
     mask, known = condition.mask, condition.known
     x = noise("initial", known.shape)
-    latents = []
+    latents, estimates = [], []
     for index, t in enumerate(schedule.timesteps.tolist()):
         x = schedule.noised(known, t, noise("known", known.shape)) * (1.0 - mask) + mask * x
         with_text, without = (
             networks.predict(x, condition.inpaint, t, text, condition.hint, strength)
             for text in (positive, negative)
         )
-        x = schedule.step(index, x, without + guidance * (with_text - without))
-        noise("ddim", known.shape)  # released: drawn, times a sigma of zero
+        eps = without + guidance * (with_text - without)
+        estimates.append(schedule.clean(index, x, eps))
+        x = schedule.step(index, x, eps)
         latents.append(x)
+        noise("ddim", known.shape)  # released: drawn, times a sigma of zero
     picture = networks.decode(x / networks.scaling)[0].permute(1, 2, 0)
-    return Run(latents=latents, image=(picture * 127.5 + 127.5).clamp(0.0, 255.0).numpy().astype(np.uint8))
+    cut = (picture * 127.5 + 127.5).clamp(0.0, 255.0).numpy().astype(np.uint8)
+    return Run(latents=latents, estimates=estimates, image=cut)
 
 
 def run_released(

