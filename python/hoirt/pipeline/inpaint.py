@@ -176,9 +176,7 @@ class Inpainter:
 
         with self._lock:
             if reuse not in self._loops:
-                keep, shallow = (
-                    self._open_variant(role) for role in ("step_keep", f"step_reuse_{reuse}")
-                )
+                keep, shallow = (self._open_variant(role) for role in ("step_keep", f"step_reuse_{reuse}"))
                 self._loops[reuse] = _core.DenoiseLoop(
                     keep, timestep=None, control="control_scale", reuse=shallow
                 )

@@ -80,9 +80,7 @@ class Models:
         with ThreadPoolExecutor(len(roles)) as pool:
             return dict(zip(roles, pool.map(open_one, roles), strict=True))
 
-    def _opener(
-        self, pack: Pack, runtime: Backend, threads: int, cache: bool
-    ) -> Callable[[str], Network]:
+    def _opener(self, pack: Pack, runtime: Backend, threads: int, cache: bool) -> Callable[[str], Network]:
         from hoirt.backends.cache import path_for
 
         def open_one(role: str) -> Network:
