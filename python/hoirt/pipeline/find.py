@@ -79,6 +79,10 @@ class HandFinder:
             hands = [entry if isinstance(entry, Hand) else self._fitted(pixels, entry) for entry in entries]
         return _malformed_only(hands) if wanted == "malformed" else hands
 
+    def again(self, pixels: NDArray[np.uint8], hands: list[Hand]) -> list[Hand]:
+        """The hands of another picture of the same scene, meshed in the crops of `hands`, sides kept."""
+        return self._need_mesh()(pixels, [Detection(hand.box, hand.score, hand.side) for hand in hands])
+
     def _placed(self, pixels: NDArray[np.uint8], place: Place) -> Detection:
         """A told hand with what the detector sees of it."""
         if self._detector is None:
