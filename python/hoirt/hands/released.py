@@ -21,7 +21,7 @@ _CUBIC = -0.75  # OpenCV's parameter of the cubic convolution (Keys 1981)
 _SLIVER = 1e-3  # of a pixel, which OpenCV's area averages leave out
 _LARGER = 1.6  # side of the crop over the landmarks' extent
 _SHARE = 0.15  # of its extent that a mask is larger on each side, at least
-_MIDDLE_KNUCKLE = 9
+MIDDLE_KNUCKLE = 9  # the landmark whose depth orders the hands
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class ReleasedCrop:
     side: int
 
     def look(
-        self, picture: NDArray[np.uint8], *, mirrored: bool = False, wrap: bool = True
+        self, picture: NDArray[np.uint8], *, size: int = CROP, mirrored: bool = False, wrap: bool = True
     ) -> NDArray[np.uint8]:
-        """The crop of an RGB uint8 picture (H, W, 3) at (224, 224, 3), as the mesh network sees it.
+        """The crop of an RGB uint8 picture (H, W, 3) at (size, size, 3), as the mesh network sees it.
 
         Enlarged by cubic convolution, shrunk by area averages, as OpenCV's INTER_CUBIC and INTER_AREA do.
         `mirrored`: flipped from left to right, for left hands. `wrap`: values beyond 0..255 of the cubic wrap
@@ -53,7 +53,7 @@ class ReleasedCrop:
         ]
         if mirrored:
             source = source[:, ::-1]
-        weights = _cubic(self.side, CROP) if self.side < CROP else _area(self.side, CROP)
+        weights = _cubic(self.side, size) if self.side < size else _area(self.side, size)
         values = np.einsum("ia,abc,jb->ijc", weights, source, weights, optimize=True)
         if not wrap:
             values = np.clip(values, 0, 255)

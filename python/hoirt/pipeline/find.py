@@ -13,6 +13,7 @@ from hoirt.hands.agreement import MALFORMED_FROM, better_side, malformed
 from hoirt.hands.detect import Detection, Detector, MapDetector
 from hoirt.hands.hand import Hand
 from hoirt.hands.mesh import MeshEstimator
+from hoirt.hands.released import MIDDLE_KNUCKLE, released_order
 from hoirt.hands.tiles import Tiles, search
 from hoirt.hands.told import Place, pick, read_told
 from hoirt.pipeline.timings import Stopwatch
@@ -82,6 +83,23 @@ class HandFinder:
     def again(self, pixels: NDArray[np.uint8], hands: list[Hand]) -> list[Hand]:
         """The hands of another picture of the same scene, meshed in the crops of `hands`, sides kept."""
         return self._need_mesh()(pixels, [Detection(hand.box, hand.score, hand.side) for hand in hands])
+
+    def released(
+        self, pixels: NDArray[np.uint8], watch: Stopwatch, threshold: float | None = None
+    ) -> list[Hand]:
+        """The hands as the released HandRefiner finds and meshes them, from far to near.
+
+        One look at the whole picture, the landmarker's label taken as it is, the released crop; but of any
+        number of hands. Raises InputError without a landmarker.
+        """
+        detector = self._need_detector()
+        with watch("detect"):
+            found = detector(pixels, detector.threshold if threshold is None else threshold)
+        depths = [float(hand.z[MIDDLE_KNUCKLE]) for hand in found if hand.z is not None]
+        if len(depths) < len(found):
+            raise InputError("the released localisation needs mediapipe's landmarker; this pack has none")
+        with watch("mesh"):
+            return [self._need_mesh().released(pixels, found[k]) for k in released_order(depths)]
 
     def _placed(self, pixels: NDArray[np.uint8], place: Place) -> Detection:
         """A told hand with what the detector sees of it."""
