@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 from blobs import scene
 from hoirt.hands.landmarker import Landmarker
+from hoirt.hands.released import released_crop
 from hoirt.hands.tiles import search
+from hoirt.hands.window import Window
 from hoirt.pipeline.find import HandFinder
 from hoirt.pipeline.timings import Stopwatch
 
@@ -174,6 +176,23 @@ def test_serves_the_finder_and_the_tiles(imitate: Any, refiner: hoirt.Refiner) -
     big[500:620, 600:760] = scene(120, 160)
     (hand,) = search(landmarker, big, 0.6)
     assert np.allclose(hand.keypoints.mean(axis=0), (600 + 0.28 * 160, 560), atol=1)
+
+
+def test_released_localisation(imitate: Any, refiner: hoirt.Refiner) -> None:
+    landmarker, _ = imitate()
+    mesh = refiner._models.find._mesh
+    picture = scene(120, 160, hands=2)
+    hands = HandFinder(None, mesh, 0.5, landmarker=landmarker)(picture, None, Stopwatch(), released=True)
+    assert len(hands) == 2
+    for hand in hands:
+        assert hand.landmarks is not None and hand.landmark_depth is not None
+        crop = released_crop(hand.landmarks / [160, 120], (120, 160))
+        assert (hand.camera.cx, hand.camera.cy) == (crop.left + crop.side / 2, crop.top + crop.side / 2)
+        assert hand.camera.fx == pytest.approx(1000 * crop.side / 224)
+        window = Window.around(hand.box, mesh.box_scale)
+        assert (window.left, window.top, window.width) == (crop.left, crop.top, crop.side)
+    again = HandFinder(None, mesh, 0.5).again(picture, hands, released=True)
+    assert all(np.array_equal(a.keypoints, b.keypoints) for a, b in zip(hands, again, strict=True))
 
 
 def test_bad_bundles_are_refused(tmp_path: Path, imitate: Any) -> None:

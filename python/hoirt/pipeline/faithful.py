@@ -49,26 +49,25 @@ def plan(
     drawn = [metric_depth(hands[k], Window.whole(size), size) for k in order]
     own = hand_depth(np.stack(drawn)[None])[0] if drawn else np.zeros(size, np.uint8)
     shown = own if depth is None else depth
-    if mask is None and hands:
-        points = [_points(hands[k]) / np.array([width, height], np.float32) for k in order]
-        mask = released_mask(drawn, points, size, padding=PADDING) > 0
-    elif mask is None:
-        mask = shown > 0
+    if mask is None:
+        mask = np.zeros(size, np.bool_) if hands else shown > 0
+        for k, z in zip(order, drawn, strict=True):
+            mask |= released_mask(z, _points(hands[k]), padding=PADDING)
     if not mask.any() or not shown.any():
         return [], shown
     return [Region(0, order, Window.whole(size), shown, mask, None, 0.0, whole=True)], shown
 
 
 def _far_to_near(hands: list[Hand]) -> tuple[int, ...]:
-    """By the z of the landmarks; without a landmarker, by how large the hands appear."""
-    seen = [hand.landmarks[9, 2] for hand in hands if hand.landmarks is not None]
+    """By the depth of the landmarks; without a landmarker, by how large the hands appear."""
+    seen = [hand.landmark_depth[9] for hand in hands if hand.landmark_depth is not None]
     if len(seen) == len(hands):
         return tuple(released_order(seen))
     return tuple(sorted(range(len(hands)), key=lambda k: hands[k].apparent_scale))
 
 
 def _points(hand: Hand) -> NDArray[np.float32]:
-    return hand.keypoints if hand.landmarks is None else hand.landmarks[:, :2]
+    return hand.keypoints if hand.landmarks is None else hand.landmarks
 
 
 def split_noise(
