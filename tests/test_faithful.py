@@ -42,6 +42,7 @@ from export.tiny.random_pack import make_modules
 HEIGHT, WIDTH, FACTOR, STEPS = 64, 96, 4, 4
 LATENT = (1, 4, HEIGHT // FACTOR, WIDTH // FACTOR)
 PROMPT, NEGATIVE = "an open palm", "a malformed hand"
+TORCH, SHARED = 1e-4, 1e-5  # relative; measured 5e-6 both. Leaving out the hint changes 4e-4, all else more.
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +188,9 @@ def test_whole_run_equals_torch(
         noise=given_noise(noise),
     )
     assert result.status == "refined" and len(seen.estimates) == STEPS
-    assert relative(seen.latents[0], wanted["latents"][-1]) <= 1e-3
+    assert relative(seen.latents[0], wanted["latents"][-1]) <= TORCH
     for got, estimate in zip(seen.estimates, wanted["estimates"], strict=True):
-        assert relative(got, estimate) <= 1e-3
+        assert relative(got, estimate) <= TORCH
     most, share = apart(result.image, wanted["image"])
     assert most <= 1 and share < 0.05
 
@@ -212,9 +213,9 @@ def test_whole_run_with_the_network_shared(
         steps=STEPS,
         noise=given_noise(noise),
     )
-    assert relative(seen.latents[0], wanted["latents"][-1]) <= 1e-5
+    assert relative(seen.latents[0], wanted["latents"][-1]) <= SHARED
     for got, estimate in zip(seen.estimates, wanted["estimates"], strict=True):
-        assert relative(got, estimate) <= 1e-5
+        assert relative(got, estimate) <= SHARED
     most, share = apart(result.image, wanted["image"])
     assert most <= 1 and share < 1e-3
 
