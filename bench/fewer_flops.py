@@ -134,7 +134,6 @@ def costs_of_pack(pack: Pack) -> Costs:
 def costs_of_sd15() -> Costs:
     """Counted by torch on modules without memory, from the configs alone: diffusers' defaults."""
     from diffusers import ControlNetModel, UNet2DConditionModel
-    from torch.utils.flop_counter import FlopCounterMode
 
     from export.feature_reuse import StepKeep, StepReuseControl, StepReuseDeep, feature_names
     from export.loop_invariants import Invariants
@@ -157,17 +156,12 @@ def costs_of_sd15() -> Costs:
             "control_scale": torch.empty(1),
         }
 
-    def counted(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[int, Any]:
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            result = module.eval()(*inputs)
-        return counter.get_total_flops(), result
-
-    full, (_, *features) = counted(StepKeep(unet, controlnet), list(given.values()))
+    full, (_, *features) = flops.counted_by_torch(StepKeep(unet, controlnet), *given.values())
     known = given | dict(zip(feature_names(unet), features, strict=True))
     reuse = {}
     for kind, make in (("control", StepReuseControl), ("deep", StepReuseDeep)):
         module = make(unet, controlnet)
-        reuse[kind] = counted(module, [known[name] for name in module.names])[0]
+        reuse[kind], _ = flops.counted_by_torch(module, *(known[name] for name in module.names))
     return Costs(full, reuse)
 
 

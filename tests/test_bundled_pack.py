@@ -39,6 +39,9 @@ def test_it_is_sound_and_says_where_it_comes_from(pack: Pack) -> None:
         "time",
         "context",
         "step",
+        "step_keep",
+        "step_reuse_control",
+        "step_reuse_deep",
     }
     assert "stages" in manifest.provenance
     assert sum(path.stat().st_size for path in pack.path.iterdir()) < 24e6
