@@ -97,7 +97,7 @@ def lightning(optimiser_of: Iterable[str] = ()) -> Callable[[dict[str, Tensor]],
     """A whole training checkpoint of Lightning 1.4: counters, optimiser states, a class as a key."""
 
     def wrap(state: dict[str, Tensor]) -> Any:
-        moments = [torch.zeros_like(state[name]) for name in optimiser_of]
+        moments = [torch.empty_like(state[name]) for name in optimiser_of]
         return {
             "epoch": 3,
             "global_step": 2307,

@@ -155,6 +155,8 @@ def test_conversions_of_diffusers_agree(networks: Networks, single: Path) -> Non
             if not key.endswith("position_ids")
         }
         ours = {key.removeprefix("text_model."): key for key in component.weights.infos()}
+        if name == "controlnet":  # diffusers forgets SDXL's, and leaves it as it was initialised
+            ours = {short: key for short, key in ours.items() if not short.startswith("add_embedding.")}
         assert ours.keys() == theirs.keys(), name
         for short, key in ours.items():
             assert torch.equal(component.weights.read(key), theirs[short]), (name, key)
@@ -168,10 +170,17 @@ def test_forward_pass_as_loaded_by_diffusers(
     networks: Networks, single: Path, tmp_path: Path, name: str, kind: Any
 ) -> None:
     tools.write_component(tmp_path / name, networks[name])
-    theirs = kind.from_single_file(
-        str(single), config=str(tmp_path), subfolder=name, local_files_only=True, torch_dtype=torch.float32
-    ).eval()
     base = read_base(single, tokenizer=single.parent / "tokenizer")
+    if name == "controlnet" and base.kind == "sdxl":  # see above
+        theirs = kind.from_pretrained(tmp_path / name).eval()
+    else:
+        theirs = kind.from_single_file(
+            str(single),
+            config=str(tmp_path),
+            subfolder=name,
+            local_files_only=True,
+            torch_dtype=torch.float32,
+        ).eval()
     component = read_controlnet(single, base) if name == "controlnet" else base.components[name]
     inputs = example(component.config)
     with torch.no_grad():

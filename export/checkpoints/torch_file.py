@@ -93,7 +93,7 @@ def _damaged(path: Path, reason: str) -> CheckpointError:
 
 def _refused(path: Path, name: str) -> CheckpointError:
     return CheckpointError(
-        f"{path}: refused: to read it, {ascii(name)[1:-1][:120]} would have to be called, which is code and not "
+        f"{path}: refused: to read it, {ascii(name)[1:-1][:120]} would have to be called, which is code, not "
         "weights. Nothing of it was run. Take the safetensors version of the file, or convert it where you "
         "trust it"
     )
