@@ -20,9 +20,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import networks
 from .loop_invariants import ContextGraph, TimeGraph
-from .onnx_export import Axes, Exporter, Storage, export_network
+from .onnx_export import Axes, Exporter, export_network
 from .pack_writer import describe_network, new_pack, write_manifest
 from .tokenizer import export_tokenizer
+from .weights_file import Storage
 
 DEFAULT_SETTINGS: Mapping[str, Any] = {
     "crop": 128,
