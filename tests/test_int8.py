@@ -13,7 +13,9 @@ import onnx
 import onnxruntime
 import openvino
 import pytest
+from blobs import scene
 from hoirt.errors import HoirtError, InputError, PackError
+from hoirt.imaging import save as save_picture
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -334,6 +336,13 @@ def test_a_picture_that_cannot_be_read_is_named(random_pack: Path, tmp_path: Pat
 def test_more_states_than_steps_are_refused(random_pack: Path, per_example: int) -> None:
     with pytest.raises(InputError, match="per_example must be between 1 and steps"):
         record_states(random_pack, [], steps=2, per_example=per_example)
+
+
+def test_pictures_of_a_folder_give_states_of_one_hand(random_pack: Path, tmp_path: Path) -> None:
+    save_picture(scene(hands=2), tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    (state,) = record_states(random_pack, from_folder(tmp_path, 4), steps=2, per_example=1)
+    assert state["sample"].shape[0] == 2
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

@@ -69,12 +69,6 @@ def test_the_rest_of_an_int8_pack_runs_in_the_fastest_of_the_backend() -> None:
     assert arithmetic_of("fp16", ["bf16", "fp32", "fp16"]) == "fp16"
 
 
-def test_pictures_of_a_folder_calibrate(random_pack: Path, tmp_path: Path) -> None:
-    hoirt.imaging.save(scene(hands=1), tmp_path / "a.png")
-    report = quantize_pack(random_pack, tmp_path / "int8", pictures=tmp_path, count=1, threads=1)
-    assert report.pictures == "given" and report.states == 4
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
