@@ -55,8 +55,9 @@ class Refiner:
             pack: name of a bundled pack, or a pack folder.
             device: "auto" or "cpu".
             precision: of the networks' arithmetic: "fp32", "bf16", "fp16" or "int8"; an error where the
-                machine cannot. "auto" takes the fastest of fp32 and what the pack names; with the bundled
-                pack that is bf16 on a processor that multiplies it (AVX512-BF16), else fp32.
+                machine cannot, and int8 where the pack is not quantised. "auto" takes the fastest of fp32
+                and what the pack names; with the bundled pack that is bf16 on a processor that multiplies
+                it (AVX512-BF16), else fp32.
             threads: CPU threads of one network; None uses all cores.
             backend: "auto", or a name that `hoirt.doctor()` lists.
             cache: keep compiled networks on disk, so that the next Refiner opens in under a second.
