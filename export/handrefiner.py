@@ -18,11 +18,12 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from export import networks
-from export.loop_invariants import ContextGraph, TimeGraph
-from export.onnx_export import Axes, Exporter, Storage, export_network
-from export.pack_writer import describe_network, new_pack, write_manifest
-from export.tokenizer import export_tokenizer
+from . import networks
+from .loop_invariants import ContextGraph, TimeGraph
+from .onnx_export import Axes, Exporter, export_network
+from .pack_writer import describe_network, new_pack, write_manifest
+from .tokenizer import export_tokenizer
+from .weights_file import Storage
 
 DEFAULT_SETTINGS: Mapping[str, Any] = {
     "crop": 128,

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from export.loop_invariants import Invariants
+from .loop_invariants import Invariants
 
 
 def without_hint_embedding(controlnet: ControlNetModel) -> ControlNetModel:

@@ -26,10 +26,11 @@ from tokenizers import Tokenizer
 from export import networks
 from export.handrefiner import AXES, scheduler_dict
 from export.loop_invariants import ContextGraph, TimeGraph
-from export.onnx_export import INLINE_BYTES, export_network
+from export.onnx_export import export_network
 from export.pack_writer import new_pack
 from export.tiny.random_pack import CAPTIONS, BlobDetector, make_modules, make_random_pack
 from export.tokenizer import export_tokenizer, train_tokenizer
+from export.weights_file import INLINE_BYTES
 
 ROLES = ["detector", "mesh", "text_encoder", "vae_encoder", "vae_decoder", "hint", "time", "context", "step"]
 TOKENS, WIDTH, HINT = 24, 32, 32
