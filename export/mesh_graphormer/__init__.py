@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from ..hollow import hollow as with_placeholders
+from ..hollow import without_memory
 from .constants import HandConstants, read_constants
 from .network import MeshGraphormer, Size
-from .weights import load_weights
+from .weights import find_weights, load_weights
 
 __all__ = ["MeshGraphormer", "Size", "build_mesh_network", "empty_network"]
 
@@ -19,17 +21,17 @@ AnyPath = str | os.PathLike[str]
 
 
 def build_mesh_network(
-    state_dict_path: AnyPath, mano_path: AnyPath, graphormer_data_folder: AnyPath
+    state_dict_path: AnyPath, mano_path: AnyPath, graphormer_data_folder: AnyPath, *, hollow: bool = False
 ) -> tuple[MeshGraphormer, dict[str, NDArray[Any]]]:
     """The mesh network with the published weights, and the constants of its hand.
-
-    The weights stay mapped to the file where it allows that, so little memory is needed before they are used.
 
     Args:
         state_dict_path: graphormer_hand_state_dict.bin, or the same tensors as .safetensors.
         mano_path: MANO_RIGHT.pkl, or what `hoirt.load_mano` takes for it.
         graphormer_data_folder: src/modeling/data of the MeshGraphormer repository: mano_downsampling.npz
             and mano_195_adjmat_{indices,values,size}.pt.
+        hollow: leave the weights in the file until `export_network_streaming` writes them one by one; such a
+            module computes with placeholders. Otherwise they take 0.7 GB.
 
     Returns:
         The module, image (N, 3, 224, 224) RGB 0..1 -> (vertices (N, 778, 3), camera (N, 3)), and `faces`
@@ -41,12 +43,16 @@ def build_mesh_network(
     """
     hand = read_constants(Path(mano_path), Path(graphormer_data_folder))
     module = empty_network(hand)
-    load_weights(module, Path(state_dict_path))
+    weights = find_weights(Path(state_dict_path), module)
+    if hollow:
+        with_placeholders(module, weights)
+    else:
+        load_weights(module, weights)
     return module, {"faces": hand.faces, "joint_regressor": hand.joint_regressor}
 
 
 def empty_network(hand: HandConstants, size: Size | None = None) -> MeshGraphormer:
-    """The network in eval mode with parameters on the meta device, for weights that are delivered by name."""
+    """The network in eval mode, its parameters on the meta device until they get values by their names."""
     template, adjacency = torch.from_numpy(hand.template), torch.from_numpy(hand.adjacency)
-    with torch.device("meta"):
+    with without_memory():
         return MeshGraphormer(template, adjacency, size).eval()

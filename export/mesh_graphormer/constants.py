@@ -125,10 +125,7 @@ def _objects(path: Path, part: str) -> list[Any]:
 def _stored_adjacency(data: Path) -> NDArray[np.float32]:
     indices, values, size = (_load(data / name) for name in ADJACENCY_FILES)
     place = data / ADJACENCY_FILES[0]
-    if (
-        not isinstance(size, (torch.Size, tuple, list, torch.Tensor))
-        or [int(n) for n in size] != [COARSE] * 2
-    ):
+    if not isinstance(size, tuple | list) or list(size) != [COARSE, COARSE]:
         raise InputError(f"{data / ADJACENCY_FILES[2]} must hold the size ({COARSE}, {COARSE})")
     if (
         not isinstance(indices, torch.Tensor)

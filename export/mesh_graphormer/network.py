@@ -61,9 +61,8 @@ class MeshGraphormer(nn.Module):
         self.cam_param_fc = nn.Linear(3, 1)
         self.cam_param_fc2 = nn.Linear(JOINTS + COARSE, size.camera)
         self.cam_param_fc3 = nn.Linear(size.camera, 3)
-        # On the CPU even where the parameters are made on the meta device.
         for name, values in (("mean", _IMAGENET_MEAN), ("std", _IMAGENET_STD)):
-            buffer = torch.tensor(values, device="cpu").reshape(1, 3, 1, 1)
+            buffer = torch.tensor(values).reshape(1, 3, 1, 1)
             self.register_buffer(name, buffer, persistent=False)
         self.register_buffer("template", template, persistent=False)
 
