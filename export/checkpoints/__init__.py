@@ -5,6 +5,7 @@ from export.checkpoints.controlnet import read_controlnet
 from export.checkpoints.errors import CheckpointError
 from export.checkpoints.files import open_tensors
 from export.checkpoints.lazy import Component, LazyTensor, TensorInfo, Weights, WeightSource
+from export.checkpoints.lora import with_lora
 from export.checkpoints.modules import check, empty_module
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "open_tensors",
     "read_base",
     "read_controlnet",
+    "with_lora",
 ]

@@ -175,8 +175,8 @@ def _fits(base: BaseModel, path: Path) -> None:
     wanted = base.unet.config.get("cross_attention_dim")
     if width != wanted:
         raise CheckpointError(
-            f"{path}: the text encoders give {width} numbers per token, the UNet takes {wanted}: they belong to "
-            "different models"
+            f"{path}: the text encoders give {width} numbers per token, the UNet takes {wanted}: they "
+            "belong to different models"
         )
     if base.vae.config.get("latent_channels", 4) != 4:
         raise CheckpointError(

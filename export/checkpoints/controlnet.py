@@ -67,8 +67,9 @@ def _file(path: Path) -> Component:
     kind = name_content(tensors) or "none of the known kinds of weights"
     hint = "; give it as the base model (--base)" if kind == "a base model" else ""
     raise CheckpointError(
-        f"{path}: not a ControlNet but {kind}{hint}. A ControlNet has keys such as control_model.input_hint_block.*, "
-        f"input_hint_block.* or controlnet_cond_embedding.*; this file has {listed(tensors)}"
+        f"{path}: not a ControlNet but {kind}{hint}. A ControlNet has keys such as "
+        f"control_model.input_hint_block.*, input_hint_block.* or controlnet_cond_embedding.*; this file has "
+        f"{listed(tensors)}"
     )
 
 

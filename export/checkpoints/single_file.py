@@ -90,7 +90,8 @@ def _require_base(tensors: Tensors, path: Path) -> None:
     ]
     if lacking:
         raise CheckpointError(
-            f"{path}: holds a UNet but lacks {' and '.join(lacking)}; take the full checkpoint, not a UNet alone"
+            f"{path}: holds a UNet but lacks {' and '.join(lacking)}; take the full checkpoint, not a "
+            "UNet alone"
         )
 
 
