@@ -74,6 +74,61 @@ def test_folder_with_a_broken_file(
     assert np.array_equal(mask_free, blob(0)[0])
 
 
+def test_where_the_hands_are_and_how_they_are_drawn(
+    refine: list[str], album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.png"
+    boxes = ["--box", "30,20,70,60", "--box", "5,5,25,25"]
+    assert main([*refine, str(album / "a.png"), "-o", str(out), *boxes, "--scheduler", "Euler"]) == 0
+    assert "2 hands" in capsys.readouterr().out
+    assert main([*refine, str(album / "a.png"), "-o", str(out), "--strength", "adaptive"]) == 0
+    assert "tried" in capsys.readouterr().out
+    mask = tmp_path / "mask.png"
+    save(np.pad(np.full((30, 30), 255, np.uint8), ((20, 30), (40, 30))), mask)
+    assert (
+        main([*refine, str(album / "a.png"), "-o", str(out), "--mask", str(mask), "--no-colour-match"]) == 0
+    )
+    changed = (np.asarray(Image.open(out)) != blob(0)).any(axis=2)
+    assert changed.any() and not changed[np.asarray(Image.open(mask)) == 0].any()
+
+
+def test_faithful_wants_the_sizes_of_the_release(
+    refine: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = np.pad(blob(0), ((0, 16), (0, 28), (0, 0)))  # 96 x 128
+    save(whole, tmp_path / "whole.png")
+    save(blob(0), tmp_path / "odd.png")
+    out = tmp_path / "out.png"
+    assert main([*refine, str(tmp_path / "whole.png"), "-o", str(out), "--faithful"]) == 0
+    assert main([*refine, str(tmp_path / "odd.png"), "-o", str(out), "--faithful"]) == 1
+    assert "multiples of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--box", "1,2,3"],
+        ["--box", "a,b,c,d"],
+        ["--strength", "strong"],
+        ["--preview", "2"],
+        ["--guidance-interval", "0.5"],
+        ["--reuse", "all"],
+        ["--hands", "left"],
+    ],
+)
+def test_wrong_options_are_wrong_usage(
+    refine: list[str], album: Path, tmp_path: Path, options: list[str]
+) -> None:
+    assert main([*refine, str(album / "a.png"), "-o", str(tmp_path / "a.png"), *options]) == 2
+
+
+def test_a_box_is_for_one_picture(
+    refine: list[str], album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*refine, str(album), "-o", str(tmp_path / "out"), "--box", "1,2,30,40"]) == 2
+    assert "--box is for one picture" in capsys.readouterr().err
+
+
 def test_debug_shows_the_trace(
     refine: list[str], album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -144,16 +144,7 @@ def test_own_noise_replaces_the_seed(refiner: hoirt.Refiner) -> None:
 def _settings(refiner: hoirt.Refiner) -> Any:
     from hoirt.pipeline.options import check_settings
 
-    return check_settings(
-        refiner._models.settings,
-        strength=0.55,
-        steps=2,
-        guidance=None,
-        scheduler=None,
-        region="crop",
-        on_step=None,
-        cancel=None,
-    )
+    return check_settings(refiner._models.settings, steps=2)
 
 
 def test_prompts_strength_guidance_and_schedulers_matter(refiner: hoirt.Refiner) -> None:

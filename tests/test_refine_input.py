@@ -17,7 +17,6 @@ from blobs import scene
         ({"strength": -0.1}, "strength"),
         ({"strength": 1.6}, "strength"),
         ({"strength": float("nan")}, "strength"),
-        ({"strength": "adaptive"}, "later version"),
         ({"strength": "much"}, "strength"),
         ({"steps": 0}, "steps"),
         ({"steps": 2.5}, "steps"),

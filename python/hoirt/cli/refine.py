@@ -35,17 +35,57 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--prompt", default="", help="what the pictures show")
     parser.add_argument("--negative-prompt", help="what they shall not show")
-    parser.add_argument("--strength", type=_number(0, 1.5), default=0.55, help="depth control, 0..1.5 (0.55)")
-    parser.add_argument("--steps", type=_integer(1, 1000), help="denoising steps, 1..1000")
-    parser.add_argument("--guidance", type=_number(0, 100), help="classifier-free guidance scale, 0..100")
     parser.add_argument("--seed", type=_integer(0, 2**64 - 1), default=0, help="seed of the noise (0)")
-    parser.add_argument(
-        "--region", choices=("crop", "frame"), default="crop", help="each hand, or the whole picture"
-    )
+    _add_hands(parser.add_argument_group("which hands"))
+    _add_sampling(parser.add_argument_group("how they are drawn"))
     parser.add_argument("--pack", default="handrefiner-tiny", help="a bundled pack or a pack folder")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 or int8 (auto)")
     parser.add_argument("--threads", type=_integer(1, 1024), help="CPU threads of one network (all cores)")
     parser.add_argument("--jobs", type=_integer(1, 64), default=1, help="pictures in work at once (1)")
     parser.set_defaults(run=run)
+
+
+def _add_hands(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--hands", choices=("all", "malformed"), default="all", help="of the hands that are found (all)"
+    )
+    group.add_argument(
+        "--box",
+        type=_box,
+        action="append",
+        metavar="X0,Y0,X1,Y1",
+        help="where a hand is, in pixels, instead of looking for it; may be repeated; for a single picture",
+    )
+    group.add_argument("--mask", type=Path, help="a picture, white = regenerate; needs a single picture")
+    group.add_argument("--depth", type=Path, help="a depth map, near = white; needs a single picture")
+
+
+def _add_sampling(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--strength", type=_strength, default=0.55, help='depth control, 0..1.5 or "adaptive" (0.55)'
+    )
+    group.add_argument("--steps", type=_integer(1, 1000), help="denoising steps, 1..1000")
+    group.add_argument("--guidance", type=_number(0, 100), help="classifier-free guidance scale, 0..100")
+    group.add_argument("--scheduler", help="a diffusers scheduler class, or its start, such as DPMSolver")
+    group.add_argument(
+        "--region", choices=("crop", "frame"), help="each hand (default), or the whole picture"
+    )
+    group.add_argument("--faithful", action="store_true", help="the released algorithm step by step")
+    group.add_argument(
+        "--preview", type=_number(0.05, 0.95), help="adaptive: judge at this fraction of the steps"
+    )
+    group.add_argument(
+        "--guidance-interval",
+        type=_number(0, 1),
+        nargs=2,
+        metavar=("START", "END"),
+        help="guidance only between these fractions of the steps",
+    )
+    group.add_argument("--reuse", choices=("control", "deep"), help="features that are kept between steps")
+    group.add_argument(
+        "--reuse-every", type=_integer(1, 1000), default=2, help="a full step every so many (2)"
+    )
+    group.add_argument("--no-colour-match", action="store_true", help="leave the decoder's shift of colours")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,6 +95,9 @@ def run(options: argparse.Namespace) -> int:
         outputs = targets(inputs, options.out)
         if options.report is not None:
             _check_report(options.report, inputs + outputs)
+        for name in ("box", "mask", "depth"):
+            if getattr(options, name) is not None and len(inputs) != 1:
+                raise UsageError(f"--{name} is for one picture, and there are {len(inputs)}")
     except UsageError as error:
         print(f"hoirt refine: {error}", file=sys.stderr)
         return 2
@@ -62,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     from hoirt.imaging import save
     from hoirt.report import Sheet
 
-    refiner = Refiner(options.pack, threads=options.threads)
+    refiner = Refiner(options.pack, precision=options.precision, threads=options.threads)
     for folder in {path.parent for path in outputs}:
         folder.mkdir(parents=True, exist_ok=True)
     sheet = Sheet() if options.report is not None else None
@@ -144,6 +187,7 @@ class _Batch:
 
     def _refine(self, source: Path, bar: Any) -> PictureResult:
         done = 0
+        runs = _MOST_RUNS if self.options.strength == "adaptive" else 1
 
         def advance(share: int) -> None:
             nonlocal done
@@ -152,18 +196,28 @@ class _Batch:
                 done = share
 
         def on_step(info: StepInfo) -> None:
-            advance(1000 * (info.step + 1) // (info.steps + 1))
+            advance(int(1000 * (info.run + (info.step + 1) / (info.steps + 1)) / runs))
 
         try:
             return self.refiner(
                 source,
                 prompt=self.options.prompt,
                 negative_prompt=self.options.negative_prompt,
+                hands=self.options.box or (None if self.options.hands == "all" else self.options.hands),
+                mask=self.options.mask,
+                depth=self.options.depth,
                 strength=self.options.strength,
                 steps=self.options.steps,
                 guidance=self.options.guidance,
+                scheduler=self.options.scheduler,
                 seed=self.options.seed,
                 region=self.options.region,
+                faithful=self.options.faithful,
+                preview=self.options.preview,
+                guidance_interval=self.options.guidance_interval,
+                reuse=self.options.reuse,
+                reuse_every=self.options.reuse_every,
+                colour_match=not self.options.no_colour_match,
                 on_step=on_step,
                 cancel=self.token,
             )
@@ -171,6 +225,7 @@ class _Batch:
             advance(1000)
 
 
+_MOST_RUNS = 8  # of the adaptive procedure: seven strengths, and the chosen one again after previews
 _BAR = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
 
 
@@ -192,3 +247,14 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def _strength(text: str) -> float | str:
+    return text if text == "adaptive" else _number(0, 1.5)(text)
+
+
+def _box(text: str) -> tuple[float, ...]:
+    corners = tuple(float(part) for part in text.split(","))  # a ValueError is a usage error
+    if len(corners) != 4:
+        raise argparse.ArgumentTypeError(f"{text} is not X0,Y0,X1,Y1")
+    return corners

@@ -45,6 +45,11 @@ class HandFinder:
             meshes = iter(self._need_mesh()(pixels, boxes) if boxes else [])
             return [entry if isinstance(entry, Hand) else next(meshes) for entry in entries]
 
+    def again(self, pixels: NDArray[np.uint8], hands: list[Hand]) -> list[Hand]:
+        """The hands of another picture of the same scene, meshed in the crops of `hands`."""
+        boxes = [Detection(hand.box, hand.score, hand.side) for hand in hands]
+        return self._need_mesh()(pixels, boxes)
+
     def _told(self, pixels: NDArray[np.uint8], told: Any) -> list[Hand | Detection]:
         size = (pixels.shape[0], pixels.shape[1])
         entries = _entries(told)

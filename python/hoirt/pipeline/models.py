@@ -27,8 +27,9 @@ class Models:
     Attributes:
         title: name and version of the pack. backend: name of the runtime. precision: of its arithmetic.
         settings: the pack's defaults. scheduler: the config of the sampler it was trained for.
-        find: pixels -> hands. embed: prompt -> context. plan: hands -> regions. inpaint: regions ->
-            colours.
+        find: pixels -> hands. embed: prompt -> context. plan: hands -> regions. inpaint: regions -> colours.
+        parallel_strengths: whether the adaptive procedure runs all its strengths as one batch. A CPU is busy
+            with one already, and in order the procedure stops early.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class Models:
             precision = next(name for name in runtime.precisions if name in accepted)
         self.precision = precision
         networks = self._open(opened, runtime, threads or 0, cache)
-        self.embed = TextEncoder(networks["text_encoder"], networks["context"], opened.tokenizer_file())
+        encoders = [(networks["text_encoder"], opened.tokenizer_file())]
+        self.embed = TextEncoder(encoders, networks["context"])
         self.find = HandFinder(
             networks.get("detector"),
             self._mesh(opened, networks["mesh"]) if "mesh" in networks else None,
@@ -64,6 +66,7 @@ class Models:
         )
         self.plan = RegionPlanner(self.settings)
         self.inpaint = Inpainter(networks, self.settings.vae)
+        self.parallel_strengths = False
 
     def _open(self, pack: Pack, runtime: Backend, threads: int, cache: bool) -> dict[str, Network]:
         """All networks by role, read and compiled side by side."""

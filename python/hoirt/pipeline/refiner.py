@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 
-from hoirt.errors import Cancelled, HoirtError, InputError, OutOfMemory
+from hoirt.errors import InputError
 from hoirt.hands.hand import Hand
+from hoirt.pipeline.batches import refine_all, refine_one
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import (
     ImageLike,
     Item,
     RefineOptions,
-    Settings,
+    check_cancel,
     check_seed,
     check_settings,
+    check_strength,
     check_text,
     spread,
 )
 from hoirt.pipeline.result import Result, StepInfo
-from hoirt.pipeline.run import refine_picture
-from hoirt.pipeline.schedule import step_table
 from hoirt.pipeline.timings import Stopwatch
 
 if TYPE_CHECKING:
@@ -103,15 +103,22 @@ class Refiner:
         hands: Any = None,
         mask: Any = None,
         depth: Any = None,
-        strength: float | str = 0.55,
+        strength: float | str | Sequence[float | str] = 0.55,
         steps: int | None = None,
         guidance: float | None = None,
         scheduler: str | Mapping[str, Any] | None = None,
         seed: int | Sequence[int] = 0,
         noise: Any = None,
-        region: str = "crop",
+        region: str | None = None,
+        faithful: bool = False,
+        preview: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        reuse: str | None = None,
+        reuse_every: int = 2,
+        colour_match: bool = True,
+        batch: int = 1,
         on_step: Callable[[StepInfo], bool | None] | None = None,
-        cancel: CancelToken | None = None,
+        cancel: CancelToken | Sequence[CancelToken | None] | None = None,
     ) -> Result | list[Result]:
         """Repairs the hands of one picture, or of each in a list.
 
@@ -123,23 +130,38 @@ class Refiner:
                 (H, W, 3) or (H, W, 4), RGB(A); uint8, uint16, bool or float 0..1; sides 1..8192.
             prompt: * what the picture shows, such as "an open palm".
             negative_prompt: * what it shall not show; None takes the pack's.
-            hands: * where the hands are: boxes (x0, y0, x1, y1) or keypoints (21, 2) in pixels, or Hand
-                objects. None detects them.
+            hands: * which hands, or where they are. None or "all": every detected one; "malformed": those
+                that look malformed (`Hand.malformed`); indices into what `detect` gives; or boxes (x0, y0,
+                x1, y1), keypoints (21, 2) in pixels, masks (H, W), Hand objects.
             mask: * (H, W), 1 = regenerate; replaces the mask made from the hands. Hands outside it stay.
             depth: * (H, W) uint8, 255 near .. 51 far, 0 background; replaces the rendered depth. Where no
                 hand is found, the region is taken from `depth` and `mask`.
-            strength: how firmly the depth is obeyed, 0..1.5. "adaptive" comes with a later version.
-            steps: denoising steps, 1..1000; None takes the pack's.
+            strength: * how firmly the depth is obeyed, 0..1.5; or "adaptive": the weakest of 0.4 .. 0.9 whose
+                hands follow their meshes nearly as well as at 1.0 (2 to 7 runs, see `Result.trials`).
+            steps: denoising steps, 1..1000; None takes the pack's (50 with faithful=True).
             guidance: classifier-free guidance scale, 0..100; 1 runs no unconditional pass; None takes the
-                pack's.
+                pack's (9 with faithful=True).
             scheduler: None takes the pack's; a diffusers class name, or its start ("DPMSolver"); or a config.
             seed: * 0 .. 2**64 - 1. Hand k of a picture draws from seed + k * 2**32 (mod 2**64), so a hand's
                 result depends neither on the other hands nor on the other pictures.
             noise: * (K, N, 4, h, w) float32 standard normals used instead of the seed, for N regions;
-                `hoirt.schedules` documents the K streams.
-            region: "crop": a square around each hand; "frame": the whole picture at once, as in the paper.
-            on_step: called with a StepInfo after every step; returning False cancels.
-            cancel: a token that another thread may cancel.
+                `hoirt.schedules` documents the K streams, `docs/handrefiner.md` those of faithful=True.
+            region: "crop" (default): a square around each hand, or around hands that cover each other;
+                "frame": the whole picture at once, as in the paper.
+            faithful: the released HandRefiner step by step: whole frame, rectangular mask, sampled posterior,
+                50 steps of its DDIM, guidance 9; gives back the whole decoded picture. Sides must be
+                multiples of the pack's size_multiple.
+            preview: with strength "adaptive", judge from the estimate at this fraction 0.05..0.95 of the
+                steps, and run only the chosen strength to the end; cheaper, and not always the same choice.
+            guidance_interval: (start, end), fractions 0..1 of the steps; guidance only there.
+            reuse: "control" or "deep": take what the ControlNet, or the deep layers too, gave in an earlier
+                step, in all but every `reuse_every`-th step; faster, not the same picture.
+            reuse_every: 1..1000, with `reuse`.
+            colour_match: take out the shift of colours that the decoder leaves around the hole.
+            batch: pictures of a list that share one run of the loop, 1..64.
+            on_step: called with a StepInfo after every step; returning False cancels the whole call.
+            cancel: a token that another thread may cancel. A list of tokens, one per picture (or None),
+                cancels pictures by themselves: such a Result has status "cancelled".
 
         Raises:
             InputError: an argument cannot be right; for a single picture also the picture itself.
@@ -147,26 +169,40 @@ class Refiner:
         """
         settings = check_settings(
             self._models.settings,
-            strength=strength,
             steps=steps,
             guidance=guidance,
             scheduler=scheduler,
             region=region,
+            faithful=faithful,
+            preview=preview,
+            guidance_interval=guidance_interval,
+            reuse=reuse,
+            reuse_every=reuse_every,
+            colour_match=colour_match,
+            batch=batch,
             on_step=on_step,
-            cancel=cancel,
         )
+        if not isinstance(strength, list | tuple):
+            strength = check_strength(strength)
+        if not isinstance(cancel, list | tuple):
+            cancel = check_cancel(cancel)
         per_image = {
             "prompt": prompt,
             "negative_prompt": negative_prompt,
             "hands": hands,
             "mask": mask,
             "depth": depth,
+            "strength": strength,
             "seed": seed,
             "noise": noise,
+            "cancel": cancel,
         }
         if isinstance(image, list | tuple):
-            return [self._guarded(item, settings) for item in spread(image, **per_image)]
-        return self._one(Item(index=0, image=image, **per_image), settings)
+            own_tokens = isinstance(cancel, list | tuple)
+            return refine_all(
+                self._models, spread(image, **per_image), self._checked, settings, own_tokens=own_tokens
+            )
+        return refine_one(self._models, self._checked(Item(index=0, image=image, **per_image)), settings)
 
     def detect(self, image: ImageLike, *, hands: Any = None, threshold: float | None = None) -> list[Hand]:
         """The hands of one picture with their meshes, best first, at most 8.
@@ -185,36 +221,20 @@ class Refiner:
         lowest = None if threshold is None else number("threshold", threshold, 0.0, 1.0)
         return self._models.find(load(image).pixels, hands, Stopwatch(), lowest)
 
-    def _guarded(self, item: Item, settings: Settings) -> Result:
-        try:
-            return self._one(item, settings)
-        except Cancelled:
-            raise
-        except HoirtError as error:
-            return Result(None, "error", strength=settings.strength, error=error)
-
-    def _one(self, item: Item, settings: Settings) -> Result:
+    def _checked(self, item: Item) -> Item:
+        """The item with everything checked that needs no picture."""
         negative = item.negative_prompt
         if negative is None:
             negative = self._models.settings.negative_prompt
-        checked = replace(
+        return replace(
             item,
             prompt=check_text(item.prompt, "prompt"),
             negative_prompt=check_text(negative, "negative_prompt"),
+            strength=check_strength(item.strength),
             seed=check_seed(item.seed),
             noise=_check_noise(item.noise),
+            cancel=check_cancel(item.cancel),
         )
-        if checked.prompt == checked.negative_prompt:
-            # Both passes would predict the same, so guidance changes nothing; one pass is half the work.
-            settings = replace(settings, guidance=1.0)
-        try:
-            return refine_picture(
-                self._models, checked, settings, step_table(self._models.scheduler, settings)
-            )
-        except OutOfMemory:
-            raise
-        except MemoryError as error:
-            raise OutOfMemory(f"there is not enough memory for this picture: {error}") from error
 
 
 def _check_noise(noise: Any) -> Any:

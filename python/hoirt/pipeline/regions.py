@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hoirt.packs import Settings as PackSettings
 
 _FRAME_CROPS = 4  # a whole picture is worked on at no more than this many crops a side
+_TOGETHER = 0.25  # overlap from which two hands are regenerated together
 _SHOWN_SIDE = 1024  # depth maps for the result are drawn at no more than this and enlarged
 
 
@@ -26,7 +27,8 @@ class Region:
     """One item of the denoising batch.
 
     Attributes:
-        index: of the hand, for its seed.
+        index: of the hand, or of the first one, for its seed.
+        hands: indices of the hands that are drawn in it, from far to near.
         window: the part of the picture.
         depth: uint8 (h, w) at working size, the condition.
         mask: bool (h, w) at working size, True = regenerate.
@@ -36,6 +38,7 @@ class Region:
     """
 
     index: int
+    hands: tuple[int, ...]
     window: Window
     depth: NDArray[np.uint8]
     mask: Mask
@@ -58,21 +61,16 @@ class RegionPlanner:
     def crops(
         self, size: tuple[int, int], hands: list[Hand], depth: NDArray[np.uint8] | None, mask: Mask | None
     ) -> list[Region]:
-        """One square per hand; without hands, one around the given depth map. Empty masks are left out."""
+        """One square per hand, or per group of hands that cover each other; without hands, one around the
+        given depth map. Empty masks are left out.
+        """
         working = (self._crop, self._crop)
-        squares = [([hand], self.square(hand)) for hand in hands]
+        squares = [(group, self._around([hands[k] for k in group])) for group in overlapping(hands)]
         if not hands and depth is not None and depth.any():
-            squares = [
-                (
-                    [],
-                    Window.around(
-                        _bounds(depth > 0 if mask is None else mask | (depth > 0)), self._box_scale
-                    ),
-                )
-            ]
+            bounds = _bounds(depth > 0 if mask is None else mask | (depth > 0))
+            squares = [((), Window.around(bounds, self._box_scale))]
         regions = [
-            self._region(index, square, working, members, depth, mask, whole=False)
-            for index, (members, square) in enumerate(squares)
+            self._region(group, square, working, hands, depth, mask, whole=False) for group, square in squares
         ]
         return [region for region in regions if region.mask.any()]
 
@@ -84,12 +82,20 @@ class RegionPlanner:
             return []
         scale = min(1.0, self._frame / max(size))
         height, width = (max(1, round(side * scale / self._multiple)) * self._multiple for side in size)
-        region = self._region(0, Window.whole(size), (height, width), hands, depth, mask, whole=True)
+        everyone = tuple(range(len(hands)))
+        region = self._region(everyone, Window.whole(size), (height, width), hands, depth, mask, whole=True)
         return [region] if region.mask.any() else []
 
     def square(self, hand: Hand) -> Window:
         """The crop of a hand."""
         return Window.around(hand.box, self._box_scale)
+
+    def _around(self, hands: list[Hand]) -> Window:
+        """The crop of hands that are regenerated together."""
+        if len(hands) == 1:
+            return self.square(hands[0])
+        x0, y0, x1, y1 = np.array([hand.box for hand in hands]).T
+        return Window.around((x0.min(), y0.min(), x1.max(), y1.max()), self._box_scale)
 
     def shown_depth(self, size: tuple[int, int], hands: list[Hand]) -> NDArray[np.uint8]:
         """Depth of all hands at the picture's `size` (H, W), each drawn in its own crop, near over far."""
@@ -106,15 +112,17 @@ class RegionPlanner:
 
     def _region(
         self,
-        index: int,
+        group: tuple[int, ...],
         window: Window,
         working: tuple[int, int],
-        hands: list[Hand],
+        everyone: list[Hand],
         depth: NDArray[np.uint8] | None,
         mask: Mask | None,
         *,
         whole: bool,
     ) -> Region:
+        group = tuple(sorted(group, key=lambda k: everyone[k].apparent_scale))
+        hands = [everyone[k] for k in group]
         # Fractions of a crop's side become working pixels; a frame may hold crops of several sizes.
         sides = [self.square(hand).width * working[1] / window.width for hand in hands] or [max(working)]
         if depth is None:
@@ -130,7 +138,32 @@ class RegionPlanner:
             hole = (
                 window.look(mask.view(np.uint8) * np.uint8(255), working) > 0
             )  # all that a masked one touches
-        return Region(index, window, hint, hole, mask, self._feather * min(sides), whole)
+        return Region(
+            min(group, default=0), group, window, hint, hole, mask, self._feather * min(sides), whole
+        )
+
+
+def overlapping(hands: list[Hand]) -> list[tuple[int, ...]]:
+    """Indices of the hands in groups: two hands belong together if one covers a quarter of the other's box.
+
+    Such hands are regenerated in one crop, under one depth map with the nearer hand over the farther one:
+    repaired one after the other, the second would paint over what the first had just received.
+    """
+    groups: list[set[int]] = []
+    for index, hand in enumerate(hands):
+        touching = [
+            group for group in groups if any(_cover(hand.box, hands[k].box) > _TOGETHER for k in group)
+        ]
+        groups = [group for group in groups if group not in touching] + [{index}.union(*touching)]
+    return sorted(tuple(sorted(group)) for group in groups)
+
+
+def _cover(a: Box, b: Box) -> float:
+    """Share of the smaller box that the other one covers."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return max(width, 0.0) * max(height, 0.0) / max(smaller, 1e-9)
 
 
 def _bounds(mask: Mask) -> Box:

@@ -11,29 +11,23 @@ from hoirt.pipeline.options import Settings
 if TYPE_CHECKING:
     from hoirt.schedules import StepTable
 
-# What the model was trained with; the rest of a config belongs to one sampler and does not carry over.
-_OF_THE_MODEL = (
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "rescale_betas_zero_snr",
-    "prediction_type",
-)
 
-
-def step_table(trained: Mapping[str, Any], settings: Settings) -> StepTable:
+def step_table(trained: Mapping[str, Any], settings: Settings, *, guided: bool = True) -> StepTable:
     """The table of `settings.steps` rows that blends the known region at every step but the last.
 
     Args:
         trained: the pack's scheduler config.
+        guided: False runs no unconditional pass at any step.
         settings: `scheduler` is None for the pack's own; a class name such as "EulerDiscreteScheduler", or
             its start, "Euler"; or a config, whose missing training options are filled from the pack's.
     """
     from hoirt.schedules import build
     from hoirt.schedules.build import FAMILIES
+    from hoirt.schedules.released import OF_THE_MODEL, released
 
+    guidance = settings.guidance if guided else 1.0
+    if settings.faithful:
+        return released(trained, settings.steps, guidance)
     config = dict(trained)
     if settings.scheduler is not None:
         chosen = (
@@ -41,9 +35,14 @@ def step_table(trained: Mapping[str, Any], settings: Settings) -> StepTable:
         )
         name = _full_name(chosen.get("_class_name", trained["_class_name"]), tuple(FAMILIES))
         known = FAMILIES[name].options.__dataclass_fields__
-        kept = {key: trained[key] for key in _OF_THE_MODEL if key in trained and key in known}
+        kept = {key: trained[key] for key in OF_THE_MODEL if key in trained and key in known}
         config = kept | dict(chosen) | {"_class_name": name}
-    return build(config, settings.steps, guidance=settings.guidance, known_region=True)
+    more: dict[str, Any] = {}
+    if settings.guidance_interval is not None:
+        more["guidance_interval"] = settings.guidance_interval
+    if settings.reuse is not None:
+        more["reuse_every"] = settings.reuse_every
+    return build(config, settings.steps, guidance=guidance, known_region=True, **more)
 
 
 def _full_name(name: Any, names: tuple[str, ...]) -> str:

@@ -1,9 +1,11 @@
-"""Prompts to what the step's cross-attentions read: tokenizer, text encoder and context, once per prompt."""
+"""Prompts to what the networks read of them: tokenizers, text encoders and context, once per prompt."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,32 +21,49 @@ if TYPE_CHECKING:
 
 _KEPT = 16  # prompts that are remembered; at full size one takes ten megabytes
 
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """context: keys and values (1, T, K) of every cross-attention. pooled: (1, P), of SDXL packs."""
+
+    context: Floats
+    pooled: Floats | None = None
+
 
 class TextEncoder:
-    """Safe to share between threads."""
+    """One text encoder, or SDXL's two, and the projection to the context. Safe to share between threads."""
 
-    def __init__(self, text_encoder: Network, context: Network, tokenizer_file: Path) -> None:
-        """`tokenizer_file` is a tokenizer.json that cuts and pads to the length the networks want."""
-        self._text_encoder = text_encoder
+    def __init__(self, encoders: Sequence[tuple[Network, Path]], context: Network) -> None:
+        """encoders: each with its tokenizer.json, which cuts and pads to the length the network wants."""
+        self._encoders = [(network, _open_tokenizer(file)) for network, file in encoders]
         self._context = context
-        self._tokenizer = _open_tokenizer(tokenizer_file)
-        self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._known: OrderedDict[str, Prompt] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, prompt: str) -> NDArray[np.float32]:
-        """Keys and values (1, T, K); longer prompts are cut at the tokenizer's length."""
+    def __call__(self, prompt: str) -> Prompt:
+        """The encoded prompt; a longer one is cut at the tokenizer's length."""
         with self._lock:
             if prompt in self._known:
                 self._known.move_to_end(prompt)
                 return self._known[prompt]
-        ids = np.array([self._tokenizer.encode(prompt).ids], np.int64)
-        states = self._text_encoder.run({"input_ids": ids})["last_hidden_state"]
-        context: NDArray[np.float32] = self._context.run({"encoder_hidden_states": states})["context"]
+        encoded = self._encode(prompt)
         with self._lock:
-            self._known[prompt] = context
+            # Another thread may have been quicker; equal prompts shall be one object.
+            encoded = self._known.setdefault(prompt, encoded)
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)
-        return context
+        return encoded
+
+    def _encode(self, prompt: str) -> Prompt:
+        states, pooled = [], None
+        for network, tokenizer in self._encoders:
+            outputs = network.run({"input_ids": np.array([tokenizer.encode(prompt).ids], np.int64)})
+            states.append(outputs["last_hidden_state"])
+            pooled = outputs.get("pooled", pooled)
+        joined = states[0] if len(states) == 1 else np.concatenate(states, axis=2)
+        return Prompt(self._context.run({"encoder_hidden_states": joined})["context"], pooled)
 
 
 def _open_tokenizer(path: Path) -> Tokenizer:

@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds spent in each stage of one picture; `total` is the whole call, glue included."""
+    """Seconds spent in each stage of one picture; `total` is the whole call, glue included.
+
+    Of pictures that share one run of the loop, each counts the seconds of the whole run.
+    """
 
     load: float = 0.0
     detect: float = 0.0
@@ -33,14 +36,24 @@ class Stopwatch:
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._seconds: dict[str, float] = {}
+        self._running: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
+        self.start(stage)
         try:
             yield
         finally:
-            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
+            self.stop(stage)
+
+    def start(self, stage: str) -> None:
+        """Begins to count for `stage`."""
+        self._running[stage] = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        """Ends what `start` began."""
+        seconds = time.perf_counter() - self._running.pop(stage)
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
     def timings(self) -> Timings:
         """What was measured up to now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -102,6 +102,22 @@ class StepTable:
         return all(np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
 
     __hash__ = None  # type: ignore[assignment]  # equal by content, and arrays have no hash
+
+    def first(self, rows: int) -> StepTable:
+        """The table of the first `rows` rows, which draw the same noise as here."""
+        if not 1 <= rows <= len(self):
+            raise InputError(f"a table of {len(self)} rows has no first {rows}")
+        columns = {
+            f.name: getattr(self, f.name)[:rows]
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), np.ndarray)
+        }
+        return replace(self, **columns)
+
+    @property
+    def guided(self) -> bool:
+        """Whether some row runs the unconditional pass."""
+        return bool((self.guidance != 1).any())
 
     @property
     def noise_streams(self) -> int:

@@ -1,0 +1,117 @@
+"""Lists of pictures: several through one run of the loop, and one that fails does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from hoirt.errors import BackendError, Cancelled, HoirtError, OutOfMemory
+from hoirt.pipeline.models import Models
+from hoirt.pipeline.options import Item, Settings
+from hoirt.pipeline.result import Result
+from hoirt.pipeline.run import Job, prepare, regenerate, result
+from hoirt.pipeline.strengths import finish
+
+
+def refine_one(models: Models, item: Item, settings: Settings) -> Result:
+    """One checked picture; whatever is wrong is raised."""
+    with _out_of_memory():
+        return finish(models, prepare(models, item, settings), settings)
+
+
+def refine_all(
+    models: Models,
+    items: Sequence[Item],
+    check: Callable[[Item], Item],
+    settings: Settings,
+    *,
+    own_tokens: bool,
+) -> list[Result]:
+    """A Result per item, in order, `settings.batch` pictures at a time.
+
+    check: gives the item checked, or raises. own_tokens: every item has a cancel token of its own, so a
+    cancelled one is a result with that status; otherwise Cancelled is raised for the whole list.
+    """
+    batches = _Batches(models, check, settings, own_tokens)
+    results: list[Result] = []
+    for start in range(0, len(items), settings.batch):
+        results += batches(items[start : start + settings.batch])
+    return results
+
+
+class _Batches:
+    def __init__(
+        self, models: Models, check: Callable[[Item], Item], settings: Settings, own_tokens: bool
+    ) -> None:
+        self._models, self._check, self._settings, self._own_tokens = models, check, settings, own_tokens
+
+    def __call__(self, items: Sequence[Item]) -> list[Result]:
+        results: dict[int, Result] = {}  # by index of the item
+        jobs: list[Job] = []
+        for item in items:
+            with self._guard(item, results):
+                job = prepare(self._models, self._check(item), self._settings)
+                if len(items) > 1 and job.encoded is not None and job.strength != "adaptive":
+                    jobs.append(job)
+                else:
+                    results[item.index] = finish(self._models, job, self._settings)
+        for together in _alike(jobs):
+            self._run(together, results)
+        return [results[item.index] for item in items]
+
+    def _run(self, jobs: list[Job], results: dict[int, Result]) -> None:
+        """All in one run of the loop; if that fails, each by itself, so that each gets its own result."""
+        if len(jobs) > 1:
+            try:
+                painted = regenerate(self._models, jobs, self._settings)
+            except (BackendError, OutOfMemory, MemoryError):
+                pass
+            except Cancelled:
+                if not self._own_tokens or not all(_cancelled(job.item) for job in jobs):
+                    raise
+            else:
+                for job, one in zip(jobs, painted, strict=True):
+                    with self._guard(job.item, results):
+                        job.check_cancel()
+                        results[job.item.index] = result(job, one, float(job.strength))
+                return
+        for job in jobs:
+            with self._guard(job.item, results):
+                results[job.item.index] = finish(self._models, job, self._settings)
+
+    @contextmanager
+    def _guard(self, item: Item, results: dict[int, Result]) -> Iterator[None]:
+        """What goes wrong with the item becomes its result."""
+        try:
+            with _out_of_memory():
+                yield
+        except Cancelled as error:
+            if not self._own_tokens or not _cancelled(item):
+                raise
+            results[item.index] = Result(None, "cancelled", error=error)
+        except HoirtError as error:
+            results[item.index] = Result(None, "error", error=error)
+
+
+def _cancelled(item: Item) -> bool:
+    return bool(getattr(item.cancel, "cancelled", False))
+
+
+def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs in groups that fit into one run: size of region, table, and noise given or not agree."""
+    groups: dict[object, list[Job]] = {}
+    for job in jobs:
+        assert job.encoded is not None
+        kind = (job.encoded.size, job.table.guided, job.noise is not None)
+        groups.setdefault(kind, []).append(job)
+    return list(groups.values())
+
+
+@contextmanager
+def _out_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except OutOfMemory:
+        raise
+    except MemoryError as error:
+        raise OutOfMemory(f"there is not enough memory for this picture: {error}") from error
