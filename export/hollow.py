@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,6 +27,25 @@ class StateDict:
 
     def read(self, key: str) -> Tensor:
         return self._state[key]
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Modules made in this block have parameters on the meta device (no memory, no time to initialise);
+    their buffers are real. Not for several threads at once.
+    """
+    register = nn.Module.register_parameter
+
+    def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def hollow(module: nn.Module, source: Reader) -> nn.Module:

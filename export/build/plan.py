@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..checkpoints import BaseModel, Component, check, empty_module, read_base, read_controlnet
 from ..checkpoints.lora import with_lora
 from ..graphs import make_graphs
-from ..hollow import StateDict, hollow
+from ..hollow import hollow
 from ..weights_file import INLINE_BYTES, Storage
 from .request import NEGATIVE, Request
 
@@ -114,8 +114,7 @@ def _mesh(request: Request) -> tuple[nn.Module | None, Mapping[str, np.ndarray] 
     from ..mesh_graphormer import build_mesh_network
 
     data = request.mesh_data or request.mesh.parent
-    module, constants = build_mesh_network(request.mesh, request.mano, data)
-    return hollow(module, StateDict(module.state_dict())), constants
+    return build_mesh_network(request.mesh, request.mano, data, hollow=True)
 
 
 def _files(request: Request, base: BaseModel, controlnet: Component) -> dict[str, tuple[Path, ...]]:
