@@ -80,6 +80,16 @@ class Pack:
         """The tokenizer.json for `tokenizers.Tokenizer.from_file`."""
         return self.path / self.manifest.tokenizer.file
 
+    def tokenizer_2_file(self) -> Path | None:
+        """The tokenizer.json of the second text encoder; None for a pack with one."""
+        second = self.manifest.tokenizer_2
+        return None if second is None else self.path / second.file
+
+    def landmarker_file(self) -> Path | None:
+        """mediapipe's hand_landmarker.task; None for a pack without."""
+        name = self.manifest.landmarker
+        return None if name is None else self.path / name
+
     def constants(self) -> dict[str, NDArray[Any]]:
         """The constant arrays: faces (F,3) int32, joint_regressor (21,V) float32; {} for a pack without.
 
