@@ -164,4 +164,6 @@ def _check(name: str, model: Model) -> None:
     if used:
         raise ValueError(f"{name} uses {', '.join(used)}, which this exporter does not know")
     if config.get("addition_embed_type") not in (None, "text_time"):
-        raise ValueError(f"{name} has the addition_embed_type {config.addition_embed_type}; text_time is known")
+        raise ValueError(
+            f"{name} has the addition_embed_type {config.addition_embed_type}; text_time is known"
+        )

@@ -75,7 +75,9 @@ def _begin(folder: Path, key: str) -> None:
 def finish_network(folder: Path, role: str, hashes: Mapping[str, str]) -> None:
     """Records, in a folder of `new_pack`, that the files of a role are whole: their sha256 by name."""
     temporary = folder.parent / f".{role}.done"
-    sizes = {name: {"sha256": value, "bytes": (folder / name).stat().st_size} for name, value in hashes.items()}
+    sizes = {
+        name: {"sha256": value, "bytes": (folder / name).stat().st_size} for name, value in hashes.items()
+    }
     temporary.write_text(json.dumps(sizes), encoding="utf-8")
     temporary.replace(folder.parent / f"{role}.done")
 

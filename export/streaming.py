@@ -40,7 +40,10 @@ class _Weight:
 
     def tensor(self) -> ir.LazyTensor:
         return ir.LazyTensor(
-            lambda: ir.tensor(np.asarray(self.read(), order="C")), self.dtype, ir.Shape(self.shape), name=self.name
+            lambda: ir.tensor(np.asarray(self.read(), order="C")),
+            self.dtype,
+            ir.Shape(self.shape),
+            name=self.name,
         )
 
 
@@ -109,7 +112,9 @@ def _take_weights(model: ir.Model, module: nn.Module, ports: list[str]) -> dict[
         if name not in named:
             raise ValueError(f"the graph wants {name}, which is no weight of the module")
         shape = tuple(named[name].shape)
-        weights[value] = _Weight(name, shape, ir.DataType.FLOAT, _checked(name, shape, reader_of(named[name])))
+        weights[value] = _Weight(
+            name, shape, ir.DataType.FLOAT, _checked(name, shape, reader_of(named[name]))
+        )
         model.graph.inputs.remove(value)
     return weights
 
@@ -133,7 +138,9 @@ def _fold(model: ir.Model, weights: dict[ir.Value, _Weight]) -> None:
         operands = [value for value in node.inputs if value is not None]
         if node.domain or len(node.outputs) != 1 or not any(value in weights for value in operands):
             continue
-        constants = {value: ir.convenience.get_const_tensor(value) for value in operands if value not in weights}
+        constants = {
+            value: ir.convenience.get_const_tensor(value) for value in operands if value not in weights
+        }
         result = node.outputs[0]
         static = result.shape is not None and result.shape.is_static() and result.dtype is not None
         if any(tensor is None for tensor in constants.values()) or not static or result.is_graph_output():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from export.checkpoints.errors import CheckpointError
-from export.checkpoints.lazy import LazyTensor
-from export.checkpoints.mistakes import name_file
-from export.checkpoints.safetensors_file import read_safetensors
-from export.checkpoints.torch_file import is_legacy, read_torch, starts_as_zip
+from .errors import CheckpointError
+from .lazy import LazyTensor
+from .mistakes import name_file
+from .safetensors_file import read_safetensors
+from .torch_file import is_legacy, read_torch, starts_as_zip
 
 TORCH_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.files import open_tensors
-from export.checkpoints.lazy import Component, LazyTensor
-from export.checkpoints.matching import match
+from .errors import CheckpointError, listed
+from .files import open_tensors
+from .lazy import Component, LazyTensor
+from .matching import match
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _SUFFIXES = (".safetensors", ".bin")

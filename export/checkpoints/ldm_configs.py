@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.checkpoints import configs
-from export.checkpoints.errors import CheckpointError
-from export.checkpoints.lazy import Tensors
+from . import configs
+from .errors import CheckpointError
+from .lazy import Tensors
 
 HEAD = 64
 

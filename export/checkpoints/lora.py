@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from export.checkpoints.base import BaseModel
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.files import open_with_metadata
-from export.checkpoints.lazy import Component, LazyTensor, TensorInfo, Tensors, WeightSource
-from export.checkpoints.ldm_names import unet_names
-from export.checkpoints.mistakes import name_content
+from .base import BaseModel
+from .errors import CheckpointError, listed
+from .files import open_with_metadata
+from .lazy import Component, LazyTensor, TensorInfo, Tensors, WeightSource
+from .ldm_names import unet_names
+from .mistakes import name_content
 
 _PARTS = {"down": "down", "up": "up", "A": "down", "B": "up"}
 _KEYS = (

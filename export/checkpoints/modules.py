@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.lazy import Component
-from export.checkpoints.mistakes import name_content
+from .errors import CheckpointError, listed
+from .lazy import Component
+from .mistakes import name_content
 
 _LARGEST = 2**20  # of any whole number in a config
 _MOST_LAYERS = 64

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import CLIPTokenizer
 
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.folder import read_json
+from .errors import CheckpointError, listed
+from .folder import read_json
 
 _MOST = 64 * 2**20
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from export.checkpoints.errors import CheckpointError
-from export.checkpoints.lazy import LazyTensor, stored
+from .errors import CheckpointError
+from .lazy import LazyTensor, stored
 
 _LOCAL_HEADER = 30
 _LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # the pickled magic number of torch < 1.6

@@ -14,6 +14,7 @@ from hoirt import backends
 from hoirt.errors import InputError
 from hoirt.packs import Pack, open_pack
 from hoirt.packs.manifest import MANIFEST
+from hoirt.packs.tasks import STEP_VARIANTS
 
 from ..calibration import from_folder, record_states, synthetic
 from ..pack_writer import describe_network, new_pack, write_manifest
@@ -59,6 +60,8 @@ def quantize_pack(
 ) -> Report:
     """Writes the int8 twin of a pack to the folder `out`: it appears when it is whole and verified.
 
+    The twin has no graphs for feature reuse.
+
     Args:
         pack: name or folder of a pack that is not quantised.
         pictures: a folder of pictures with hands that the pack can find; None draws hands.
@@ -84,7 +87,9 @@ def quantize_pack(
         held = PER_PICTURE if len(states) > PER_PICTURE else 0
         states, unseen = states[: len(states) - held], states[-PER_PICTURE:]
         say(f"measuring activations on {len(states)} states")
-        replaced = set(source.network_files("step"))
+        # The step's variants for feature reuse read the float weights of the step, so they go with these.
+        dropped = [role for role in source.manifest.networks if role in STEP_VARIANTS]
+        replaced = {name for role in ("step", *dropped) for name in source.network_files(role)}
         for name in source.manifest.files:
             if name not in replaced:
                 shutil.copyfile(source.path / name, folder / name)
@@ -118,13 +123,6 @@ def _check(source: Pack, out: Path, count: int, precision: str) -> None:
         raise InputError(f"the pack {source.name} is quantised already; give the pack that it was made from")
     if out.resolve() == source.path.resolve():
         raise InputError(f"{out} is the pack that is quantised; choose another folder")
-    shared = [
-        role
-        for role in source.manifest.networks
-        if role != "step" and set(source.network_files(role)) & set(source.network_files("step"))
-    ]
-    if shared:
-        raise InputError(f"{', '.join(shared)} of the pack {source.name} share the weights of its step")
 
 
 def _bytes(folder: Path, names: set[str]) -> int:
@@ -136,6 +134,8 @@ def _manifest(source: Pack, folder: Path, report: Report) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads((source.path / MANIFEST).read_text(encoding="utf-8"))
     for key in ("schema", "files"):  # written anew
         del manifest[key]
+    for role in STEP_VARIANTS:
+        manifest["networks"].pop(role, None)
     manifest["networks"]["step"] = describe_network(folder / "step.onnx")
     manifest["settings"]["precision"] = "int8"
     manifest["provenance"] = {

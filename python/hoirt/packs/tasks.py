@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+STEP_VARIANTS = ("step_keep", "step_reuse_control", "step_reuse_deep")  # networks for feature reuse
 KEPT = "kept_"  # how the names of features begin that a step keeps for later ones
 Extent = int | str  # a number is fixed; a letter stands for an extent that the pack or the caller chooses
 

@@ -11,6 +11,7 @@ from hoirt.errors import BackendError, InputError
 from hoirt.hands.landmarker import Landmarker
 from hoirt.hands.mesh import MeshEstimator
 from hoirt.packs import Pack, open_pack
+from hoirt.packs.tasks import STEP_VARIANTS
 from hoirt.pipeline.find import HandFinder
 from hoirt.pipeline.inpaint import Inpainter
 from hoirt.pipeline.regions import RegionPlanner
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from hoirt._core import Backend, Network
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-STEP_VARIANTS = ("step_keep", "step_reuse_control", "step_reuse_deep")
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
 
 
@@ -61,6 +61,10 @@ class Models:
         open_one = self._opener(opened, runtime, threads or 0, cache)
         networks = self._open_all(opened, open_one)
         encoders = [(networks["text_encoder"], opened.tokenizer_file())]
+        if "text_encoder_2" in networks:
+            encoders.append((networks["text_encoder_2"], opened.tokenizer_2_file()))
+        if landmarker is None:
+            landmarker = opened.landmarker_file()
         self.embed = TextEncoder(encoders, networks["context"])
         self.find = HandFinder(
             networks.get("detector"),
