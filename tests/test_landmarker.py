@@ -18,7 +18,7 @@ import hoirt
 import numpy as np
 import pytest
 from blobs import scene
-from hoirt.hands.landmarker import Landmarker
+from hoirt.hands.landmarker import Landmarker, PackLandmarker
 from hoirt.hands.released import released_crop
 from hoirt.hands.tiles import search
 from hoirt.hands.window import Window
@@ -271,3 +271,20 @@ def test_real_mediapipe_takes_any_size(real: Landmarker) -> None:
     for size in ((1, 1), (1, 700), (33, 2)):
         assert real(np.zeros((*size, 3), np.uint8)) == []
     assert real(np.zeros((50, 60, 4), np.uint8)[..., :3]) == []  # not contiguous
+
+
+def test_landmarker_of_a_pack_waits_until_it_is_needed(
+    tmp_path: Path, imitate: Any, refiner: hoirt.Refiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bundle(tmp_path / "hand_landmarker.task")
+    mesh = refiner._models.find._mesh
+    picture = scene(120, 160, hands=2)
+    monkeypatch.setitem(sys.modules, "mediapipe", None)  # importing it fails
+    find = HandFinder(None, mesh, 0.5, landmarker=PackLandmarker(path))
+    with pytest.warns(UserWarning, match="side of a told hand is not known"):
+        (told,) = find(picture, [(20, 30, 80, 90)], Stopwatch())
+    assert told.score == 1.0
+    with pytest.raises(hoirt.BackendError, match=r"hoirt\[mediapipe\]"):
+        find(picture, None, Stopwatch())
+    imitate()
+    assert len(find(picture, None, Stopwatch())) == 2

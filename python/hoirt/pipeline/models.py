@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from hoirt.errors import BackendError, InputError
-from hoirt.hands.landmarker import Landmarker
+from hoirt.hands.detect import Detector
+from hoirt.hands.landmarker import Landmarker, PackLandmarker
 from hoirt.hands.mesh import MeshEstimator
 from hoirt.packs import Pack, open_pack
 from hoirt.packs.tasks import STEP_VARIANTS
@@ -61,16 +62,19 @@ class Models:
         open_one = self._opener(opened, runtime, threads or 0, cache)
         networks = self._open_all(opened, open_one)
         encoders = [(networks["text_encoder"], opened.tokenizer_file())]
-        if "text_encoder_2" in networks:
-            encoders.append((networks["text_encoder_2"], opened.tokenizer_2_file()))
-        if landmarker is None:
-            landmarker = opened.landmarker_file()
+        second = opened.tokenizer_2_file()
+        if second is not None:
+            encoders.append((networks["text_encoder_2"], second))
+        detector: Detector | None = None if landmarker is None else Landmarker(landmarker)
+        stored = opened.landmarker_file()
+        if detector is None and stored is not None:
+            detector = PackLandmarker(stored)
         self.embed = TextEncoder(encoders, networks["context"])
         self.find = HandFinder(
             networks.get("detector"),
             self._mesh(opened, networks["mesh"]) if "mesh" in networks else None,
             self.settings.detector_threshold,
-            landmarker=None if landmarker is None else Landmarker(landmarker),
+            landmarker=detector,
         )
         self.plan = RegionPlanner(self.settings)
         self.inpaint = Inpainter(networks, self.settings.vae, open_one)
