@@ -112,8 +112,8 @@ class _Tree(nn.Module):
 class TimeGraph(nn.Module):
     """timestep (S,) -> time (S,E): the time projections of all residual blocks, UNet first.
 
-    SDXL's also takes pooled (S,P), the second text encoder's projected state, and time_ids (S,6): the original
-    size, the crop's corner and the target size, each as height and width in pixels.
+    SDXL's also takes pooled (S,P), the second text encoder's projected state, and time_ids (S,6): the
+    original size, the crop's corner and the target size, each as height and width in pixels.
     """
 
     def __init__(self, unet: UNet2DConditionModel, controlnet: ControlNetModel) -> None:

@@ -1,4 +1,4 @@
-"""One torch module to one ONNX file without its weights in memory: they are read one by one as they are written.
+"""One torch module to one ONNX file without its weights in memory: each is read when it is written.
 
 The module is traced with its weights as inputs of the graph, so that they keep their names and nothing looks
 at their values. What the graph does to weights alone (a transposed matrix, a norm's scale with more axes) is
@@ -55,7 +55,7 @@ def export_network_streaming(
     storage: Storage = "fp32",
     progress: Progress | None = None,
 ) -> dict[str, str]:
-    """Writes `path` (an .onnx file) and its weights beside it (same stem, .bin); returns their sha256 by name.
+    """Writes `path` (an .onnx file) and its weights beside it (same stem, .bin); returns sha256 by name.
 
     Arguments as for `export_network`; parameters may be placeholders of `hollow`. At most a few weights are
     in memory at once. progress: called with the bytes of each weight that was written.
@@ -74,6 +74,9 @@ def export_network_streaming(
         if value.uses():
             value.const_value = weight.tensor()
             model.graph.register_initializer(value)
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses():
+            del model.graph.initializers[name]
     return finish(model, path, storage, progress)
 
 

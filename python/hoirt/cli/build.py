@@ -18,9 +18,10 @@ PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 OK, FAILED = 0, 1
 
 DESCRIPTION = """\
-Builds a pack from published weights. The base model is a folder in the layout of diffusers, a single .safetensors
-or an LDM .ckpt, of Stable Diffusion 1.5 or SDXL, for inpainting or plain; no code in a checkpoint is ever run. Little
-memory is needed: weights are read one by one. An interrupted build goes on when the same command is given again.
+Builds a pack from published weights. The base model is a folder in the layout of diffusers, a single
+.safetensors or an LDM .ckpt, of Stable Diffusion 1.5 or SDXL, for inpainting or plain; no code in a
+checkpoint is ever run. Little memory is needed: weights are read one by one. An interrupted build goes on
+when the same command is given again.
 """
 
 
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_exporter() -> dict[str, ModuleType]:
-    """The modules of `hoirt_export.build`. Raises HoirtError naming the extra where its packages are missing."""
+    """The modules of `hoirt_export.building`. Raises HoirtError naming the extra if packages are missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise HoirtError(
@@ -110,14 +111,16 @@ def load_exporter() -> dict[str, ModuleType]:
         )
     if PACKAGE not in sys.modules:
         _find_in_checkout()
-    return {name: importlib.import_module(f"{PACKAGE}.build.{name}") for name in ("request", "plan", "run")}
+    return {
+        name: importlib.import_module(f"{PACKAGE}.building.{name}") for name in ("request", "plan", "run")
+    }
 
 
 def _find_in_checkout() -> None:
-    """In a checkout the exporter is the folder `export` beside `python`; a wheel has it under its own name."""
+    """In a checkout the exporter is the folder `export` beside `python`; a wheel has it as PACKAGE."""
     folder = Path(__file__).resolve().parents[3] / "export"
     start = folder / "__init__.py"
-    if not (folder / "build" / "run.py").is_file():
+    if not (folder / "building" / "run.py").is_file():
         return
     spec = importlib.util.spec_from_file_location(PACKAGE, start, submodule_search_locations=[str(folder)])
     assert spec is not None and spec.loader is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,14 @@ def carry_out(plan: Plan, quiet: bool = False) -> Path:
 def product_scheduler(base: Mapping[str, Any]) -> dict[str, Any]:
     """DPM-Solver++ 2M (Lu et al. 2022) on the noise schedule that the model was trained with; a diffusers
     config."""
-    kept = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "steps_offset")
+    kept = (
+        "num_train_timesteps",
+        "beta_start",
+        "beta_end",
+        "beta_schedule",
+        "prediction_type",
+        "steps_offset",
+    )
     return {
         "_class_name": "DPMSolverMultistepScheduler",
         **{name: base[name] for name in (*kept, "rescale_betas_zero_snr") if name in base},
@@ -103,17 +111,19 @@ def _is_built(folder: Path, key: str) -> bool:
 def _quantise(request: Request, float_twin: Path) -> None:
     from ..int8.pack import quantize_pack
 
-    quantize_pack(float_twin, request.out, pictures=request.pictures, overwrite=request.overwrite)
+    quantize_pack(float_twin, request.out, pictures=request.pictures, overwrite=request.overwrite, say=_say)
     shutil.rmtree(float_twin)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _check_room(out: Path, needed: int) -> None:
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE_BYTES:
-        raise InputError(
-            f"{folder} has {free / 1e9:.2f} GB free, the pack needs about {needed / 1e9:.2f} GB"
-        )
+        raise InputError(f"{folder} has {free / 1e9:.2f} GB free, the pack needs about {needed / 1e9:.2f} GB")
 
 
 def _sources(plan: Plan, hashes: Mapping[Path, str]) -> dict[str, Any]:

@@ -21,11 +21,13 @@ NOTES: Mapping[str, str] = {
     "sd15": "weights of Stable Diffusion 1.5 and of what is derived from it: CreativeML Open RAIL-M",
     "sdxl": "weights of SDXL and of what is derived from it: CreativeML Open RAIL++-M",
     "controlnet": (
-        "as its publisher states; ControlNet 1.1 is Open RAIL, HandRefiner's fine-tuned one states no licence "
-        "for its weights (its code: MIT)"
+        "as its publisher states; ControlNet 1.1 is Open RAIL, HandRefiner's fine-tuned one states no "
+        "licence for its weights (its code: MIT)"
     ),
     "mesh": "MeshGraphormer: MIT, trained on FreiHAND (research data)",
-    "mano": "MANO: non-commercial research, education or art only, not transferable: such a pack is for its maker",
+    "mano": (
+        "MANO: non-commercial research, education or art only, not transferable: such a pack is for its maker"
+    ),
     "hands": "mediapipe: Apache-2.0",
     "lora": "as its publisher states",
 }

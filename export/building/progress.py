@@ -22,7 +22,11 @@ class Progress(Watch):
     def __init__(self, sizes: Mapping[str, Size], quiet: bool = False) -> None:
         self._sizes = sizes
         self._bar = tqdm(
-            total=sum(size.bytes for size in sizes.values()), unit="B", unit_scale=True, disable=quiet, leave=False
+            total=sum(size.bytes for size in sizes.values()),
+            unit="B",
+            unit_scale=True,
+            disable=quiet,
+            leave=False,
         )
         self._quiet = quiet
         self._role, self._since = "", 0.0
@@ -74,7 +78,9 @@ def hash_files(files: Mapping[str, tuple[Path, ...]], quiet: bool = False) -> di
     distinct = dict.fromkeys(file for group in files.values() for file in group)
     total = sum(file.stat().st_size for file in distinct)
     hashes = {}
-    with tqdm(total=total, unit="B", unit_scale=True, desc="reading sources", disable=quiet, leave=False) as bar:
+    with tqdm(
+        total=total, unit="B", unit_scale=True, desc="reading sources", disable=quiet, leave=False
+    ) as bar:
         for path in distinct:
             digest = hashlib.sha256()
             with path.open("rb") as file:

@@ -122,10 +122,15 @@ def _files(request: Request, base: BaseModel, controlnet: Component) -> dict[str
     found = {"base": tuple(dict.fromkeys(parts)), "controlnet": tuple(controlnet.files)}
     for name, path in (("mesh", request.mesh), ("mano", request.mano), ("hands", request.hands)):
         if path is not None:
-            found[name] = (path,) if path.is_file() else tuple(p for p in sorted(path.rglob("*")) if p.is_file())
+            found[name] = (
+                (path,) if path.is_file() else tuple(p for p in sorted(path.rglob("*")) if p.is_file())
+            )
     if request.mesh is not None:
         data = request.mesh_data or request.mesh.parent
-        names = ["mano_downsampling.npz", *(f"mano_195_adjmat_{part}.pt" for part in ("indices", "values", "size"))]
+        names = [
+            "mano_downsampling.npz",
+            *(f"mano_195_adjmat_{part}.pt" for part in ("indices", "values", "size")),
+        ]
         found["mesh data"] = tuple(data / name for name in names if (data / name).is_file())
     return found | {f"lora {i + 1}": (path,) for i, (path, _) in enumerate(request.loras)}
 

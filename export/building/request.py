@@ -72,7 +72,7 @@ class Request:
             )
         if self.name is not None and not NAME.fullmatch(self.name):
             raise InputError(
-                f"--name {self.name!a}: a name has letters, digits, '.', '_' and '-', 64 at most, such as hands-2"
+                f"--name {self.name!a}: use up to 64 letters, digits, '.', '_' and '-', such as hands-2"
             )
         if self.controlnet is None and self.base.is_dir():
             raise InputError("--controlnet is missing; only a checkpoint in one file can hold it too")
@@ -98,7 +98,9 @@ def check_landmarker(path: Path) -> None:
         with ZipFile(path) as archive:
             names = set(archive.namelist())
     except (BadZipFile, IsADirectoryError):
-        raise InputError(f"{path}: not mediapipe's hand_landmarker.task, which is a zip of two models") from None
+        raise InputError(
+            f"{path}: not mediapipe's hand_landmarker.task, which is a zip of two models"
+        ) from None
     if not names >= LANDMARKER_PARTS:
         raise InputError(
             f"{path}: not a hand_landmarker.task: it has {ascii(sorted(names))[:200]}, needed are "
