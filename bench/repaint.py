@@ -149,7 +149,11 @@ def repaint(refine: Refine, detect: Detect, of: Example, how: Configuration) -> 
 
 
 def repaint_all(
-    refine: Refine, detect: Detect, examples: Sequence[Example], how: Configuration
-) -> list[Repaint]:
-    """Every example under one configuration."""
-    return [repaint(refine, detect, one, how) for one in tqdm(examples, desc=how.name, unit="hand")]
+    refine: Refine, detect: Detect, examples: Sequence[Example], rows: Sequence[Configuration]
+) -> dict[str, list[Repaint]]:
+    """Every example under every row, by the row's name; hand by hand, as load then falls on all alike."""
+    made: dict[str, list[Repaint]] = {how.name: [] for how in rows}
+    for one in tqdm(examples, desc="repainted", unit="hand"):
+        for how in rows:
+            made[how.name].append(repaint(refine, detect, one, how))
+    return made

@@ -138,10 +138,10 @@ def measure(refine: Refine, detect: Detect, judge: Judge, count: int) -> Report:
         for first in (FIRST, FIRST + count)
     )
     ruler = Ruler(judge, [one.cut(one.picture.image) for one in examples])
-    lines, repaints = [], {}
+    repaints = repaint_all(refine, detect, examples, ROWS)
+    lines = []
     for how in ROWS:
-        made = repaint_all(refine, detect, examples, how)
-        repaints[how.name] = made
+        made = repaints[how.name]
         columns = [r.crop for r in made], [r.joints for r in made], [r.confidence for r in made]
         lines.append(ruler.line(how.name, how.paper, *columns))
     columns = (
