@@ -46,12 +46,12 @@ def _latent(channels: Extent) -> Port:
 _PICTURE = Port(("N", 3, "H", "W"))
 
 _STEP = {
-        "sample": _latent(4),
-        "time": Port(("N", "E")),
-        "context": Port(("N", "T", "K")),
-        "hint": _latent("C0"),
-        "inpaint": _latent(5),
-        "control_scale": Port(("N",)),
+    "sample": _latent(4),
+    "time": Port(("N", "E")),
+    "context": Port(("N", "T", "K")),
+    "hint": _latent("C0"),
+    "inpaint": _latent(5),
+    "control_scale": Port(("N",)),
 }
 _PREDICTION = {"prediction": _latent(4)}
 _REUSE = {
