@@ -166,14 +166,18 @@ def costs_of_sd15() -> Costs:
 
 
 class Timed:
-    """A refiner with the arguments of one way; remembers the seconds of the denoising stage."""
+    """A refiner with the arguments of one way; remembers the seconds of the denoising stage.
+
+    The prompt is set for each picture: without one, guidance would have nothing to do.
+    """
 
     def __init__(self, refiner: hoirt.Refiner, way: Way) -> None:
         self._refiner, self._arguments = refiner, way.arguments
         self.seconds: list[float] = []
+        self.prompt = ""
 
     def __call__(self, image: Image, *, strength: float, seed: int) -> hoirt.Result:
-        result = self._refiner(image, strength=strength, seed=seed, **self._arguments)
+        result = self._refiner(image, prompt=self.prompt, strength=strength, seed=seed, **self._arguments)
         if result.timings.denoise > 0:  # a picture in which no hand is found has no such stage
             self.seconds.append(result.timings.denoise)
         return result
@@ -190,7 +194,10 @@ def measure(
         timed = Timed(refiner, way)
         timed(examples[0].picture.malformed, strength=DEFAULT_STRENGTH, seed=0)  # compiles
         timed.seconds.clear()
-        repairs = [repair(timed, one, one.picture.malformed, DEFAULT_STRENGTH) for one in examples]
+        repairs = []
+        for one in examples:
+            timed.prompt = one.picture.hands[0].caption
+            repairs.append(repair(timed, one, one.picture.malformed, DEFAULT_STRENGTH))
         seen = judged(judge, [made.crop for made in repairs])
         outcomes.append(
             Outcome(
