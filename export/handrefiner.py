@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from export import networks
+from export.feature_reuse import export_feature_reuse
 from export.loop_invariants import ContextGraph, TimeGraph
 from export.onnx_export import Axes, Exporter, Storage, export_network
 from export.pack_writer import describe_network, new_pack, write_manifest
@@ -80,6 +81,7 @@ def build_pack(
     storage: Storage = "fp32",
     exporter: Exporter = "trace",
     overwrite: bool = False,
+    feature_reuse: bool = False,
 ) -> Path:
     """Writes the pack folder `out` atomically, verifies it in full and returns it.
 
@@ -88,7 +90,8 @@ def build_pack(
     float32, needed with mesh.
     settings: overrides of DEFAULT_SETTINGS; the VAE's factor and scaling factor, the size multiple that the
     UNet wants and the storage are filled in here. The modules are put into eval mode and otherwise left
-    alone.
+    alone. feature_reuse: writes the step's variants that keep and reuse features too (feature_reuse.py), a
+    few graphs that share its weights.
     """
     tokens = export_tokenizer(tokenizer, min(tokenizer.model_max_length, _positions(text_encoder)))
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -120,6 +123,10 @@ def build_pack(
         for role, module in modules.items():
             path = folder / f"{role}.onnx"
             export_network(module, examples[role], _axes(role, module, examples), path, storage, exporter)
+        roles = list(modules)
+        if feature_reuse:
+            step = examples["step"], AXES["step"]
+            roles += export_feature_reuse(folder, unet, controlnet, *step, storage, exporter)
         (folder / "tokenizer.json").write_text(tokens.text, encoding="utf-8")
         if constants is not None:
             arrays = {key: np.ascontiguousarray(constants[key]) for key in sorted(constants)}
@@ -137,7 +144,7 @@ def build_pack(
                 "transformers": transformers.__version__,
                 **(provenance or {}),
             },
-            "networks": {role: describe_network(folder / f"{role}.onnx") for role in sorted(modules)},
+            "networks": {role: describe_network(folder / f"{role}.onnx") for role in sorted(roles)},
             "scheduler": _scheduler(scheduler_config),
             "tokenizer": {
                 "file": "tokenizer.json",

@@ -13,7 +13,6 @@ from hoirt.hands.agreement import MALFORMED_FROM, better_side, malformed
 from hoirt.hands.detect import Detection, Detector, MapDetector
 from hoirt.hands.hand import Hand
 from hoirt.hands.mesh import MeshEstimator
-from hoirt.hands.released import MIDDLE_KNUCKLE, released_order
 from hoirt.hands.tiles import Tiles, search
 from hoirt.hands.told import Place, pick, read_told
 from hoirt.pipeline.timings import Stopwatch
@@ -51,6 +50,7 @@ class HandFinder:
         watch: Stopwatch,
         threshold: float | None = None,
         tiles: Tiles = "auto",
+        released: bool = False,
     ) -> list[Hand]:
         """The hands of an RGB uint8 picture (H, W, 3), in the detector's or the caller's order.
 
@@ -58,6 +58,8 @@ class HandFinder:
             told: as in `hoirt.hands.told.read_told`.
             threshold: lowest confidence 0..1 of a detected hand; None takes the detector's own.
             tiles: as in `hoirt.hands.tiles.search`.
+            released: fit the meshes as the released HandRefiner does: its crop, the detector's word for the
+                side.
         """
         if not isinstance(tiles, bool) and tiles != "auto":
             raise InputError(f'tiles must be "auto", True or False, not {tiles!r:.80}')
@@ -77,29 +79,30 @@ class HandFinder:
                 else:
                     entries.append(entry)
         with watch("mesh"):
-            hands = [entry if isinstance(entry, Hand) else self._fitted(pixels, entry) for entry in entries]
+            fit = self._released if released else self._fitted
+            hands = [entry if isinstance(entry, Hand) else fit(pixels, entry) for entry in entries]
         return _malformed_only(hands) if wanted == "malformed" else hands
 
-    def again(self, pixels: NDArray[np.uint8], hands: list[Hand]) -> list[Hand]:
-        """The hands of another picture of the same scene, meshed in the crops of `hands`, sides kept."""
-        return self._need_mesh()(pixels, [Detection(hand.box, hand.score, hand.side) for hand in hands])
-
-    def released(
-        self, pixels: NDArray[np.uint8], watch: Stopwatch, threshold: float | None = None
-    ) -> list[Hand]:
-        """The hands as the released HandRefiner finds and meshes them, from far to near.
-
-        One look at the whole picture, the landmarker's label taken as it is, the released crop; but of any
-        number of hands. Raises InputError without a landmarker.
+    def again(self, pixels: NDArray[np.uint8], hands: list[Hand], *, released: bool = False) -> list[Hand]:
+        """The hands of another picture of the same scene, meshed in the crops and with the sides of
+        `hands`.
         """
-        detector = self._need_detector()
-        with watch("detect"):
-            found = detector(pixels, detector.threshold if threshold is None else threshold)
-        depths = [float(hand.z[MIDDLE_KNUCKLE]) for hand in found if hand.z is not None]
-        if len(depths) < len(found):
-            raise InputError("the released localisation needs mediapipe's landmarker; this pack has none")
-        with watch("mesh"):
-            return [self._need_mesh().released(pixels, found[k]) for k in released_order(depths)]
+        mesh = self._need_mesh()
+        seen = [
+            Detection(
+                hand.box,
+                hand.score,
+                hand.side,
+                keypoints=None if hand.landmarks is None else hand.landmarks[:, :2],
+            )
+            for hand in hands
+        ]
+        return [mesh.released(pixels, one) for one in seen] if released else mesh(pixels, seen)
+
+    def _released(self, pixels: NDArray[np.uint8], found: Detection) -> Hand:
+        mesh = self._need_mesh()
+        hand = mesh.released(pixels, found)
+        return _with_landmarks(replace(hand, malformed=malformed(hand, found, mesh.box_scale)), found)
 
     def _placed(self, pixels: NDArray[np.uint8], place: Place) -> Detection:
         """A told hand with what the detector sees of it."""
@@ -115,7 +118,7 @@ class HandFinder:
             return mesh(pixels, [detection])[0]
 
         hand = better_side(fit, found, mesh.box_scale)
-        return replace(hand, malformed=malformed(hand, found, mesh.box_scale))
+        return _with_landmarks(replace(hand, malformed=malformed(hand, found, mesh.box_scale)), found)
 
     def _need_detector(self) -> Detector:
         if self._detector is None:
@@ -129,6 +132,12 @@ class HandFinder:
         if self._mesh is None:
             raise InputError("this pack has no mesh network; pass hands=[Hand, ...], or depth= with hands=[]")
         return self._mesh
+
+
+def _with_landmarks(hand: Hand, found: Detection) -> Hand:
+    if found.keypoints is None or found.z is None:
+        return hand
+    return replace(hand, landmarks=np.column_stack([found.keypoints, found.z]).astype(np.float32))
 
 
 def _malformed_only(hands: list[Hand]) -> list[Hand]:

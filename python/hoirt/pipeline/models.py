@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from hoirt.errors import BackendError, InputError
+from hoirt.hands.landmarker import Landmarker
 from hoirt.hands.mesh import MeshEstimator
 from hoirt.packs import Pack, open_pack
 from hoirt.pipeline.find import HandFinder
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from hoirt._core import Backend, Network
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+STEP_VARIANTS = ("step_keep", "step_reuse_control", "step_reuse_deep")
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
 
 
@@ -41,6 +44,7 @@ class Models:
         threads: int | None,
         backend: str,
         cache: bool,
+        landmarker: str | os.PathLike[str] | None = None,
     ) -> None:
         """Arguments as in Refiner."""
         _check(device, precision, threads)
@@ -56,23 +60,35 @@ class Models:
             accepted = {"fp32", self.settings.precision}
             precision = next(name for name in runtime.precisions if name in accepted)
         self.precision = precision
-        networks = self._open(opened, runtime, threads or 0, cache)
+        open_one = self._opener(opened, runtime, threads or 0, cache)
+        networks = self._open_all(opened, open_one)
         encoders = [(networks["text_encoder"], opened.tokenizer_file())]
         self.embed = TextEncoder(encoders, networks["context"])
         self.find = HandFinder(
             networks.get("detector"),
             self._mesh(opened, networks["mesh"]) if "mesh" in networks else None,
             self.settings.detector_threshold,
+            landmarker=None if landmarker is None else Landmarker(landmarker),
         )
         self.plan = RegionPlanner(self.settings)
-        self.inpaint = Inpainter(networks, self.settings.vae)
+        self.inpaint = Inpainter(networks, self.settings.vae, open_one)
         self.parallel_strengths = False
 
-    def _open(self, pack: Pack, runtime: Backend, threads: int, cache: bool) -> dict[str, Network]:
-        """All networks by role, read and compiled side by side."""
+    def _open_all(self, pack: Pack, open_one: Callable[[str], Network]) -> dict[str, Network]:
+        """All networks but the step's variants, which are opened when they are first asked for."""
+        roles = [role for role in pack.manifest.networks if role not in STEP_VARIANTS]
+        with ThreadPoolExecutor(len(roles)) as pool:
+            return dict(zip(roles, pool.map(open_one, roles), strict=True))
+
+    def _opener(self, pack: Pack, runtime: Backend, threads: int, cache: bool) -> Callable[[str], Network]:
         from hoirt.backends.cache import path_for
 
         def open_one(role: str) -> Network:
+            if not pack.has(role):
+                raise InputError(
+                    f"the pack {pack.name} has no network {role}, which reuse= needs; "
+                    f"reuse is possible with packs that `hoirt pack info` shows it for"
+                )
             blob = ""
             if cache:
                 blob = path_for(
@@ -85,9 +101,7 @@ class Models:
             path = str(pack.network_file(role))
             return runtime.open(path, cache_path=blob, precision=self.precision, threads=threads)
 
-        roles = list(pack.manifest.networks)
-        with ThreadPoolExecutor(len(roles)) as pool:
-            return dict(zip(roles, pool.map(open_one, roles), strict=True))
+        return open_one
 
     def _mesh(self, pack: Pack, network: Network) -> MeshEstimator:
         constants = pack.constants()

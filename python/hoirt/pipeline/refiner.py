@@ -47,6 +47,7 @@ class Refiner:
         threads: int | None = None,
         backend: str = "auto",
         cache: bool = True,
+        landmarker: str | os.PathLike[str] | None = None,
     ) -> None:
         """Opens a pack.
 
@@ -59,13 +60,21 @@ class Refiner:
             threads: CPU threads of one network; None uses all cores.
             backend: "auto", or a name that `hoirt.doctor()` lists.
             cache: keep compiled networks on disk, so that the next Refiner opens in under a second.
+            landmarker: mediapipe's `hand_landmarker.task`, which then finds the hands; None takes the pack's,
+                or else the pack's detector. Needs `pip install 'hoirt[mediapipe]'`.
 
         Raises:
             PackError: the pack is missing, damaged or of another task.
             BackendError: no backend can run it; the message says why for each.
         """
         self._models = Models(
-            pack, device=device, precision=precision, threads=threads, backend=backend, cache=cache
+            pack,
+            device=device,
+            precision=precision,
+            threads=threads,
+            backend=backend,
+            cache=cache,
+            landmarker=landmarker,
         )
 
     @property
@@ -130,9 +139,9 @@ class Refiner:
                 (H, W, 3) or (H, W, 4), RGB(A); uint8, uint16, bool or float 0..1; sides 1..8192.
             prompt: * what the picture shows, such as "an open palm".
             negative_prompt: * what it shall not show; None takes the pack's.
-            hands: * which hands, or where they are. None or "all": every detected one; "malformed": those
-                whose `Hand.malformed` exceeds 0.5; or a list of indices into what `detect` gives, boxes (x0,
-                y0, x1, y1), keypoints (21, 2) in pixels, masks (H, W), Hand objects. [] is no hand.
+            hands: * which hands: None or "all", every detected one; "malformed", those whose `Hand.malformed`
+                exceeds 0.5; or a list whose entries are indices of detect()'s hands, boxes (x0, y0, x1, y1)
+                or keypoints (21, 2) in pixels, masks (H, W), or Hand objects. [] is no hand.
             mask: * (H, W), 1 = regenerate; replaces the mask made from the hands. Hands outside it stay.
             depth: * (H, W) uint8, 255 near .. 51 far, 0 background; replaces the rendered depth. Where no
                 hand is found, the region is taken from `depth` and `mask`.
