@@ -47,8 +47,8 @@ class MeshEstimator:
     def released(self, picture: NDArray[np.uint8], found: Detection) -> Hand:
         """The Hand as the released HandRefiner fits it, in the crop of the landmarks that were seen.
 
-        Its box is that crop over `box_scale`, so that a region map covers what it says. Without landmarks, or with
-        a network of another input than MeshGraphormer's, it is the usual fit.
+        Its box is that crop over `box_scale`, so that a region map covers what it says. Without landmarks, or
+        with a network of another input than MeshGraphormer's, it is the usual fit.
         """
         if found.keypoints is None or self._input_size != CROP:
             return self._fit(picture, found)
