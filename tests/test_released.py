@@ -141,13 +141,11 @@ def test_mask_is_the_union_of_padded_rectangles(seed: int, padding: int, count: 
         inside = (column >= min(xs) - pad_x) & (column <= max(xs) + pad_x)
         inside &= (row >= min(ys) - pad_y) & (row <= max(ys) + pad_y)
         expected[inside] = 255
-    mask = np.zeros(size, bool)
-    for drawn, hand in zip(depth, points, strict=True):
-        mask |= released_mask(drawn, hand * [size[1], size[0]], padding=padding)
-    assert np.array_equal(mask, expected > 0)
+    assert np.array_equal(released_mask(depth, points, size, padding), expected)
 
 
-def test_mask_of_a_hand_beside_the_picture() -> None:
-    depth, far = np.zeros((50, 60), np.uint8), np.full((21, 2), -100.0)
-    assert not released_mask(depth, far, padding=30).any()
-    assert not released_mask(depth, -far + 60, padding=30).any()
+def test_mask_refuses_depth_of_another_size() -> None:
+    with pytest.raises(InputError, match="depth"):
+        released_mask([np.zeros((4, 4))], [landmarks(0)], (5, 5))
+    with pytest.raises(InputError, match="0 depth maps for 1"):
+        released_mask([], [landmarks(0)], (5, 5))

@@ -41,10 +41,8 @@ class Hand:
             malformed parts included; None if the pack's mesh network does not tell.
         malformed: how malformed the hand in the picture is, 0 (well formed) to 1; hands="malformed" takes
             those above 0.5. None if nothing was seen to judge by.
-        landmarks: (21, 2) float32 pixels, the keypoints that mediapipe saw or the caller told, while
-            `keypoints` are the mesh's. None with a detector that sees none.
-        landmark_depth: (21,) float32, mediapipe's depth of these relative to the wrist in pixels, smaller is
-            nearer.
+        landmarks: (21, 3) float32, what a landmarker saw of the keypoints: x, y in pixels of the picture, z
+            relative to the wrist in pixels, smaller is nearer; None without a landmarker.
     """
 
     box: Box
@@ -58,7 +56,6 @@ class Hand:
     region: NDArray[np.float32] | None = field(default=None, repr=False)
     malformed: float | None = None
     landmarks: NDArray[np.float32] | None = field(default=None, repr=False)
-    landmark_depth: NDArray[np.float32] | None = field(default=None, repr=False)
 
     @property
     def apparent_scale(self) -> float:

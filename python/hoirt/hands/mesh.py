@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hoirt.errors import BackendError, InputError
+from hoirt.errors import BackendError
 from hoirt.hands.detect import Detection
 from hoirt.hands.hand import Camera, Hand, project
-from hoirt.hands.released import released_crop
+from hoirt.hands.released import CROP, released_crop
 from hoirt.hands.window import Window, to_network
 
 if TYPE_CHECKING:
@@ -44,31 +44,31 @@ class MeshEstimator:
         """One Hand per detection; `picture` is RGB uint8 (H, W, 3)."""
         return [self._fit(picture, found) for found in detections]
 
+    def released(self, picture: NDArray[np.uint8], found: Detection) -> Hand:
+        """The Hand as the released HandRefiner fits it, in the crop of the landmarks that were seen.
+
+        Its box is that crop over `box_scale`, so that a region map covers what it says. Without landmarks, or
+        with a network of another input than MeshGraphormer's, it is the usual fit.
+        """
+        if found.keypoints is None or self._input_size != CROP:
+            return self._fit(picture, found)
+        size = picture.shape[:2]
+        crop = released_crop(found.keypoints.astype(np.float64) / size[::-1], size)
+        window = Window(crop.left, crop.top, crop.side, crop.side)
+        x, y, half = crop.left + crop.side / 2, crop.top + crop.side / 2, crop.side / self.box_scale / 2
+        found = replace(found, box=(x - half, y - half, x + half, y + half))
+        return self._estimate(found, window, crop.look(picture, mirrored=found.side == "left"))
+
     def _fit(self, picture: NDArray[np.uint8], found: Detection) -> Hand:
         window = Window.around(found.box, self.box_scale)
         crop = window.look(picture, (self._input_size, self._input_size))
         if found.side == "left":  # the network knows right hands only
             crop = crop[:, ::-1]
-        return self._mesh(found, window, crop)
+        return self._estimate(found, window, crop)
 
-    def released(self, picture: NDArray[np.uint8], found: Detection) -> Hand:
-        """The hand in the crop that the released HandRefiner cuts around `found.keypoints`.
-
-        Its box is that crop over `box_scale`, so that the crop of the box is the released one.
-        """
-        if found.keypoints is None:
-            raise InputError("the released crop is cut around the landmarks, but this hand has none")
-        height, width = picture.shape[:2]
-        crop = released_crop(found.keypoints.astype(np.float64) / (width, height), (height, width))
-        window = Window(crop.left, crop.top, crop.side, crop.side)
-        x, y, half = crop.left + crop.side / 2, crop.top + crop.side / 2, crop.side / self.box_scale / 2
-        found = replace(found, box=(x - half, y - half, x + half, y + half))
-        return self._mesh(
-            found, window, crop.look(picture, size=self._input_size, mirrored=found.side == "left")
-        )
-
-    def _mesh(self, found: Detection, window: Window, crop: NDArray[np.uint8]) -> Hand:
-        """The hand that the network sees in `crop`, the window's content, mirrored for a left hand."""
+    def _estimate(self, found: Detection, window: Window, crop: NDArray[np.uint8]) -> Hand:
+        # One hand at a time: in a larger batch a matrix product may round otherwise, and a hand shall not
+        # depend on its neighbours.
         outputs = self._network.run({"image": to_network([crop])})
         for name, values in outputs.items():
             if not np.isfinite(values).all():
@@ -101,8 +101,6 @@ class MeshEstimator:
             faces=self._faces[found.side],
             camera=camera,
             region=region,
-            landmarks=found.keypoints,
-            landmark_depth=found.z,
         )
 
 

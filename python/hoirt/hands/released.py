@@ -1,7 +1,7 @@
 """Crops, order and masks of hands exactly as the released HandRefiner has them, for its faithful mode.
 
 The geometry is that of `preprocessor/meshgraphormer.py` (wenquanlu/HandRefiner, f07e196). Landmarks are
-mediapipe's: (21, 2), x / width and y / height unless said otherwise, which may lie outside of 0..1.
+mediapipe's: (21, 2), x / width and y / height, which may lie outside of 0..1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CUBIC = -0.75  # OpenCV's parameter of the cubic convolution (Keys 1981)
 _SLIVER = 1e-3  # of a pixel, which OpenCV's area averages leave out
 _LARGER = 1.6  # side of the crop over the landmarks' extent
 _SHARE = 0.15  # of its extent that a mask is larger on each side, at least
-MIDDLE_KNUCKLE = 9  # the landmark whose depth orders the hands
+_MIDDLE_KNUCKLE = 9
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class ReleasedCrop:
     side: int
 
     def look(
-        self, picture: NDArray[np.uint8], *, size: int = CROP, mirrored: bool = False, wrap: bool = True
+        self, picture: NDArray[np.uint8], *, mirrored: bool = False, wrap: bool = True
     ) -> NDArray[np.uint8]:
-        """The crop of an RGB uint8 picture (H, W, 3) at (size, size, 3), as the mesh network sees it.
+        """The crop of an RGB uint8 picture (H, W, 3) at (224, 224, 3), as the mesh network sees it.
 
         Enlarged by cubic convolution, shrunk by area averages, as OpenCV's INTER_CUBIC and INTER_AREA do.
         `mirrored`: flipped from left to right, for left hands. `wrap`: values beyond 0..255 of the cubic wrap
@@ -53,7 +53,7 @@ class ReleasedCrop:
         ]
         if mirrored:
             source = source[:, ::-1]
-        weights = _cubic(self.side, size) if self.side < size else _area(self.side, size)
+        weights = _cubic(self.side, CROP) if self.side < CROP else _area(self.side, CROP)
         values = np.einsum("ia,abc,jb->ijc", weights, source, weights, optimize=True)
         if not wrap:
             values = np.clip(values, 0, 255)
@@ -85,26 +85,32 @@ def released_order(z: Sequence[float]) -> list[int]:
 
 
 def released_mask(
-    depth: NDArray[Any], landmarks: NDArray[np.float32], *, padding: int = 30
-) -> NDArray[np.bool_]:
-    """The rectangle around a hand's depth and landmarks, bool (H, W); masks of several hands are united.
+    depth: Sequence[NDArray[Any]], landmarks: Sequence[NDArray[Any]], size: tuple[int, int], padding: int = 30
+) -> NDArray[np.uint8]:
+    """The union of the hands' rectangles, uint8 (H, W): 255 = regenerate, 0 = keep.
 
     Args:
-        depth: (H, W) of this hand alone, 0 = background.
-        landmarks: (21, 2) in PIXELS of the picture, which may lie outside of it.
-        padding: pixels that the rectangle is larger on each side than depth and landmarks, if that is more
-            than 0.15 of its extent.
+        depth: of each hand alone, (H, W), 0 = background.
+        landmarks: of each hand, (21, 2).
+        size: (H, W).
+        padding: pixels that a rectangle is larger on each side than depth and landmarks, if that is more than
+            0.15 of its extent.
     """
-    rows, columns = np.nonzero(depth)
-    x = np.concatenate([columns, landmarks[:, 0].astype(np.int64)])
-    y = np.concatenate([rows, landmarks[:, 1].astype(np.int64)])
-    mask = np.zeros(depth.shape, np.bool_)
-    spans = []
-    for values, size in ((y, depth.shape[0]), (x, depth.shape[1])):
-        low, high = int(values.min()), int(values.max())
-        pad = max(int((high - low + 1) * _SHARE), padding)
-        spans.append(slice(max(low - pad, 0), max(min(high + pad, size - 1) + 1, 0)))
-    mask[spans[0], spans[1]] = True
+    if len(depth) != len(landmarks):
+        raise InputError(f"{len(depth)} depth maps for {len(landmarks)} hands")
+    height, width = size
+    mask = np.zeros(size, np.uint8)
+    for index, (drawn, points) in enumerate(zip(depth, landmarks, strict=True)):
+        if drawn.shape != size:
+            raise InputError(f"depth[{index}] is {drawn.shape}, but the picture is {size}")
+        x0, x1, y0, y1 = _bounds(points, size)
+        rows, columns = np.nonzero(drawn)
+        if len(rows):
+            x0, x1 = min(x0, int(columns.min())), max(x1, int(columns.max()))
+            y0, y1 = min(y0, int(rows.min())), max(y1, int(rows.max()))
+        across, down = max(int((x1 - x0 + 1) * _SHARE), padding), max(int((y1 - y0 + 1) * _SHARE), padding)
+        bottom, right = min(y1 + down, height - 1) + 1, min(x1 + across, width - 1) + 1
+        mask[max(y0 - down, 0) : max(bottom, 0), max(x0 - across, 0) : max(right, 0)] = 255
     return mask
 
 

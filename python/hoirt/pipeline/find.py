@@ -58,8 +58,8 @@ class HandFinder:
             told: as in `hoirt.hands.told.read_told`.
             threshold: lowest confidence 0..1 of a detected hand; None takes the detector's own.
             tiles: as in `hoirt.hands.tiles.search`.
-            released: as the released HandRefiner: one look at the picture, the detector's word for the
-                side, meshes in the crop around the landmarks.
+            released: fit the meshes as the released HandRefiner does: its crop, the detector's word for the
+                side.
         """
         if not isinstance(tiles, bool) and tiles != "auto":
             raise InputError(f'tiles must be "auto", True or False, not {tiles!r:.80}')
@@ -84,20 +84,25 @@ class HandFinder:
         return _malformed_only(hands) if wanted == "malformed" else hands
 
     def again(self, pixels: NDArray[np.uint8], hands: list[Hand], *, released: bool = False) -> list[Hand]:
-        """The hands of another picture of the same scene, meshed in the crops of `hands`, sides kept."""
-        mesh = self._released if released else self._plain
-        return [
-            mesh(pixels, Detection(hand.box, hand.score, hand.side, keypoints=hand.landmarks))
+        """The hands of another picture of the same scene, meshed in the crops and with the sides of
+        `hands`.
+        """
+        mesh = self._need_mesh()
+        seen = [
+            Detection(
+                hand.box,
+                hand.score,
+                hand.side,
+                keypoints=None if hand.landmarks is None else hand.landmarks[:, :2],
+            )
             for hand in hands
         ]
-
-    def _plain(self, pixels: NDArray[np.uint8], found: Detection) -> Hand:
-        return self._need_mesh()(pixels, [found])[0]
+        return [mesh.released(pixels, one) for one in seen] if released else mesh(pixels, seen)
 
     def _released(self, pixels: NDArray[np.uint8], found: Detection) -> Hand:
-        """In the crop around the landmarks; without any, in that of the box."""
         mesh = self._need_mesh()
-        return self._plain(pixels, found) if found.keypoints is None else mesh.released(pixels, found)
+        hand = mesh.released(pixels, found)
+        return _with_landmarks(replace(hand, malformed=malformed(hand, found, mesh.box_scale)), found)
 
     def _placed(self, pixels: NDArray[np.uint8], place: Place) -> Detection:
         """A told hand with what the detector sees of it."""
@@ -113,7 +118,7 @@ class HandFinder:
             return mesh(pixels, [detection])[0]
 
         hand = better_side(fit, found, mesh.box_scale)
-        return replace(hand, malformed=malformed(hand, found, mesh.box_scale))
+        return _with_landmarks(replace(hand, malformed=malformed(hand, found, mesh.box_scale)), found)
 
     def _need_detector(self) -> Detector:
         if self._detector is None:
@@ -127,6 +132,12 @@ class HandFinder:
         if self._mesh is None:
             raise InputError("this pack has no mesh network; pass hands=[Hand, ...], or depth= with hands=[]")
         return self._mesh
+
+
+def _with_landmarks(hand: Hand, found: Detection) -> Hand:
+    if found.keypoints is None or found.z is None:
+        return hand
+    return replace(hand, landmarks=np.column_stack([found.keypoints, found.z]).astype(np.float32))
 
 
 def _malformed_only(hands: list[Hand]) -> list[Hand]:
