@@ -1,4 +1,4 @@
-"""The graphs of a pack of the task hand-refine: a module for each role, its axes, and inputs to trace it with."""
+"""The graphs of a pack of the task hand-refine: a module per role, its axes, and inputs to trace it with."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from .graphs import AXES, MESH_INPUT, axes_of, make_examples, make_graphs
+from .hollow import is_hollow
 from .onnx_export import Exporter, export_network
 from .pack_writer import (
     check_free,
@@ -130,7 +131,7 @@ def build_pack(
             if found is None:
                 path, example = folder / f"{role}.onnx", examples[role]
                 axes = axes_of(role, module, example)
-                if role in streamed and exporter == "trace":
+                if (role in streamed or is_hollow(module)) and exporter == "trace":
                     found = export_network_streaming(module, example, axes, path, storage, watch.written)
                 else:
                     found = export_network(module, example, axes, path, storage, exporter, watch.written)

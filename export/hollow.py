@@ -52,7 +52,8 @@ def hollow(module: nn.Module, source: Reader) -> nn.Module:
     """Replaces every parameter and every floating-point buffer of the state dict of `module`, in place, by a
     placeholder that takes part in computations, holds one number and has `read`, which reads the real value.
 
-    The numbers differ from each other, so that no two weights look equal to an exporter.
+    The numbers differ from each other, so that no two weights look equal to an exporter. The module may be on
+    the device "meta". Raises ValueError for a buffer there that is neither in the state dict nor known.
     """
     persistent = module.state_dict(keep_vars=True)
     made: dict[int, Tensor] = {}
@@ -65,6 +66,12 @@ def hollow(module: nn.Module, source: Reader) -> nn.Module:
         holder = module.get_submodule(holder_path)
         table: dict[str, Any] = holder._parameters if name in holder._parameters else holder._buffers
         table[name] = made[id(tensor)]
+    for part in module.modules():
+        for name, buffer in part._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                if name != "position_ids":
+                    raise ValueError(f"{type(part).__name__} has a buffer {name} whose value is not known")
+                part._buffers[name] = torch.arange(buffer.shape[-1]).expand(buffer.shape)
     return module
 
 
@@ -79,3 +86,8 @@ def reader_of(tensor: Tensor) -> Read:
     """Where the value of a placeholder, or of a tensor that is real, is read."""
     read: Read | None = getattr(tensor, "read", None)
     return read if read is not None else tensor.detach
+
+
+def is_hollow(module: nn.Module) -> bool:
+    """Whether any parameter is a placeholder."""
+    return any(hasattr(parameter, "read") for parameter in module.parameters())

@@ -112,8 +112,8 @@ class _Tree(nn.Module):
 class TimeGraph(nn.Module):
     """timestep (S,) -> time (S,E): the time projections of all residual blocks, UNet first.
 
-    SDXL's also takes pooled (S,P), the second text encoder's projected state, and time_ids (S,6): the original
-    size, the crop's corner and the target size, each as height and width in pixels.
+    SDXL's also takes pooled (S,P), the second text encoder's projected state, and time_ids (S,6): the
+    original size, the crop's corner and the target size, each as height and width in pixels.
     """
 
     def __init__(self, unet: UNet2DConditionModel, controlnet: ControlNetModel) -> None:
@@ -164,4 +164,6 @@ def _check(name: str, model: Model) -> None:
     if used:
         raise ValueError(f"{name} uses {', '.join(used)}, which this exporter does not know")
     if config.get("addition_embed_type") not in (None, "text_time"):
-        raise ValueError(f"{name} has the addition_embed_type {config.addition_embed_type}; text_time is known")
+        raise ValueError(
+            f"{name} has the addition_embed_type {config.addition_embed_type}; text_time is known"
+        )

@@ -131,7 +131,7 @@ class TextEncoder(nn.Module):
 
 
 class PenultimateTextEncoder(nn.Module):
-    """input_ids (N,T) int64 -> last_hidden_state (N,T,D): that of the last layer but one, as SDXL reads it."""
+    """input_ids (N,T) int64 -> last_hidden_state (N,T,D) of the last layer but one, as SDXL reads it."""
 
     def __init__(self, text_encoder: CLIPTextModel) -> None:
         super().__init__()

@@ -21,9 +21,9 @@ DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
 def new_pack(out: Path, *, overwrite: bool = False, key: str | None = None) -> Iterator[Path]:
     """Gives a folder that becomes `out` when the block ends well.
 
-    key None: the folder is empty, and vanishes when the block fails. Else it is kept on a failure, beside `out`
-    as `.NAME.building`, and given again to the next block of the same key; another key starts anew. What is in
-    it is then what `finish_network` recorded.
+    key None: the folder is empty, and vanishes when the block fails. Else it is kept on a failure, beside
+    `out` as `.NAME.building`, and given again to the next block of the same key; another key starts anew.
+    What is in it is then what `finish_network` recorded.
     """
     out = Path(out)
     check_free(out, overwrite)
@@ -75,7 +75,9 @@ def _begin(folder: Path, key: str) -> None:
 def finish_network(folder: Path, role: str, hashes: Mapping[str, str]) -> None:
     """Records, in a folder of `new_pack`, that the files of a role are whole: their sha256 by name."""
     temporary = folder.parent / f".{role}.done"
-    sizes = {name: {"sha256": value, "bytes": (folder / name).stat().st_size} for name, value in hashes.items()}
+    sizes = {
+        name: {"sha256": value, "bytes": (folder / name).stat().st_size} for name, value in hashes.items()
+    }
     temporary.write_text(json.dumps(sizes), encoding="utf-8")
     temporary.replace(folder.parent / f"{role}.done")
 

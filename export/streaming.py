@@ -1,4 +1,4 @@
-"""One torch module to one ONNX file without its weights in memory: they are read one by one as they are written.
+"""One torch module to one ONNX file without its weights in memory: each is read when it is written.
 
 The module is traced with its weights as inputs of the graph, so that they keep their names and nothing looks
 at their values. What the graph does to weights alone (a transposed matrix, a norm's scale with more axes) is
@@ -40,7 +40,10 @@ class _Weight:
 
     def tensor(self) -> ir.LazyTensor:
         return ir.LazyTensor(
-            lambda: ir.tensor(np.asarray(self.read(), order="C")), self.dtype, ir.Shape(self.shape), name=self.name
+            lambda: ir.tensor(np.asarray(self.read(), order="C")),
+            self.dtype,
+            ir.Shape(self.shape),
+            name=self.name,
         )
 
 
@@ -52,7 +55,7 @@ def export_network_streaming(
     storage: Storage = "fp32",
     progress: Progress | None = None,
 ) -> dict[str, str]:
-    """Writes `path` (an .onnx file) and its weights beside it (same stem, .bin); returns their sha256 by name.
+    """Writes `path` (an .onnx file) and its weights beside it (same stem, .bin); returns sha256 by name.
 
     Arguments as for `export_network`; parameters may be placeholders of `hollow`. At most a few weights are
     in memory at once. progress: called with the bytes of each weight that was written.
@@ -71,6 +74,9 @@ def export_network_streaming(
         if value.uses():
             value.const_value = weight.tensor()
             model.graph.register_initializer(value)
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses():
+            del model.graph.initializers[name]
     return finish(model, path, storage, progress)
 
 
@@ -109,7 +115,9 @@ def _take_weights(model: ir.Model, module: nn.Module, ports: list[str]) -> dict[
         if name not in named:
             raise ValueError(f"the graph wants {name}, which is no weight of the module")
         shape = tuple(named[name].shape)
-        weights[value] = _Weight(name, shape, ir.DataType.FLOAT, _checked(name, shape, reader_of(named[name])))
+        weights[value] = _Weight(
+            name, shape, ir.DataType.FLOAT, _checked(name, shape, reader_of(named[name]))
+        )
         model.graph.inputs.remove(value)
     return weights
 
@@ -133,7 +141,9 @@ def _fold(model: ir.Model, weights: dict[ir.Value, _Weight]) -> None:
         operands = [value for value in node.inputs if value is not None]
         if node.domain or len(node.outputs) != 1 or not any(value in weights for value in operands):
             continue
-        constants = {value: ir.convenience.get_const_tensor(value) for value in operands if value not in weights}
+        constants = {
+            value: ir.convenience.get_const_tensor(value) for value in operands if value not in weights
+        }
         result = node.outputs[0]
         static = result.shape is not None and result.shape.is_static() and result.dtype is not None
         if any(tensor is None for tensor in constants.values()) or not static or result.is_graph_output():

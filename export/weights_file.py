@@ -60,7 +60,9 @@ def _narrowed(tensor: ir.TensorProtocol, name: str, storage: Storage) -> ir.Lazy
         with np.errstate(over="ignore"):
             narrow = array.astype(dtype)
         if not np.isfinite(narrow).all():
-            raise ValueError(f"the weight {name} is not finite or does not fit into {word}; use storage='fp32'")
+            raise ValueError(
+                f"the weight {name} is not finite or does not fit into {word}; use storage='fp32'"
+            )
         return ir.tensor(narrow)
 
     return ir.LazyTensor(convert, kind, ir.Shape(tensor.shape.numpy()), name=f"{name}.{storage}")

@@ -1,203 +1,50 @@
 """Writes base models, ControlNets and LoRAs in every published layout, of any size, a tensor at a time.
 
-A network is a `Component`: of a module that exists (`component_of`), or of a config with random weights that
-are made when they are written (`random_component`): the default initialisation of each layer, seeded by its
-name, so that activations stay finite and the zero convolutions of a ControlNet are not zero.
+A network is a `Component`: `component_of(module)`, or with random weights (`checkpoint_networks`).
 """
 
 from __future__ import annotations
 
 import json
-import math
-import sys
-import types
-import zlib
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from checkpoint_files import Entry, lightning, write_safetensors, write_torch
+from checkpoint_networks import (
+    TINY_CONTROLNET_SD15,
+    TINY_CONTROLNET_SDXL,
+    VOCABULARY,
+    component_of,
+    load,
+    random_component,
+    random_networks,
+    tiny_networks,
+)
+from torch import Tensor
 
 from export.checkpoints import configs
 from export.checkpoints.lazy import Component, TensorInfo
 from export.checkpoints.ldm_names import open_clip_name, unet_names, vae_names
-from export.checkpoints.modules import empty_module
 from export.tokenizer import END, START, train_tokenizer
 
-Layout = Literal["single_file", "ckpt", "diffusers"]
-ControlLayout = Literal["control_model", "bare", "diffusers", "diffusers_file"]
-CAPTIONS = [
-    "an open palm",
-    "a fist",
-    "a hand that points",
-    "two hands",
-    "a person waves a hand",
-    "fake 3D hands",
+__all__ = [
+    "TINY_CONTROLNET_SD15",
+    "TINY_CONTROLNET_SDXL",
+    "component_of",
+    "load",
+    "random_component",
+    "random_networks",
+    "tiny_networks",
 ]
 
-# The real architectures, small: four levels, SD 1's head count, SDXL's heads of 64 channels.
-TINY_SD15 = {
-    **configs.SD15,
-    "block_out_channels": (32, 64, 64, 64),
-    "cross_attention_dim": 64,
-    "sample_size": 8,
-}
-TINY_SD15_INPAINT = {**TINY_SD15, "in_channels": 9}
-TINY_CONTROLNET_SD15 = {
-    **configs.CONTROLNET_SD15,
-    "block_out_channels": (32, 64, 64, 64),
-    "cross_attention_dim": 64,
-}
-_XL = {
-    "block_out_channels": (64, 128, 128),
-    "attention_head_dim": (1, 2, 2),
-    "transformer_layers_per_block": (1, 1, 2),
-    "cross_attention_dim": 96,
-    "addition_time_embed_dim": 16,
-    "projection_class_embeddings_input_dim": 64 + 6 * 16,
-}
-TINY_SDXL = {**configs.SDXL, **_XL, "sample_size": 8}
-TINY_CONTROLNET_SDXL = {**configs.CONTROLNET_SDXL, **_XL}
-TINY_VAE = {**configs.VAE, "block_out_channels": (32, 32, 64, 64), "layers_per_block": 1, "sample_size": 64}
-TINY_VAE_SDXL = {**configs.VAE_SDXL, "block_out_channels": (32, 32, 64, 64), "layers_per_block": 1}
-VOCABULARY = 640
-TINY_CLIP = {
-    **configs.CLIP_L,
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "projection_dim": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "bos_token_id": VOCABULARY - 2,
-    "eos_token_id": VOCABULARY - 1,
-}
-TINY_CLIP_32 = {**TINY_CLIP, "hidden_size": 32, "intermediate_size": 64, "projection_dim": 32}
-TINY_CLIP_2 = {**TINY_CLIP, "architectures": ("CLIPTextModelWithProjection",), "hidden_act": "gelu"}
-
-
-# Networks
-
-
-@dataclass(frozen=True)
-class ModuleWeights:
-    """The weights of a module that exists."""
-
-    module: nn.Module
-
-    def infos(self) -> dict[str, TensorInfo]:
-        return {k: TensorInfo(tuple(v.shape), v.dtype) for k, v in self.module.state_dict().items()}
-
-    def read(self, key: str) -> Tensor:
-        return self.module.state_dict()[key].detach()
-
-
-class RandomWeights:
-    """Default initialisation of every layer of a module on "meta", seeded by seed and name; one in memory."""
-
-    def __init__(self, module: nn.Module, seed: int) -> None:
-        self.module, self.seed = module, seed
-        self.last: tuple[str, dict[str, Tensor]] = ("", {})
-
-    def infos(self) -> dict[str, TensorInfo]:
-        return {k: TensorInfo(tuple(v.shape), torch.float32) for k, v in self.module.state_dict().items()}
-
-    def read(self, key: str) -> Tensor:
-        path, _, name = key.rpartition(".")
-        if self.last[0] != path:
-            self.last = (path, self._layer(path))
-        return self.last[1][name]
-
-    def _layer(self, path: str) -> dict[str, Tensor]:
-        meta = self.module.get_submodule(path)
-        seed = zlib.crc32(path.encode()) + 2**32 * self.seed
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            if isinstance(meta, nn.Embedding):
-                return {"weight": 0.02 * torch.randn(meta.weight.shape)}
-            if isinstance(meta, nn.GroupNorm | nn.LayerNorm):  # not just ones and zeros: a mix-up must show
-                return {
-                    "weight": 1 + 0.1 * torch.randn(meta.weight.shape),
-                    "bias": 0.1 * torch.randn(meta.bias.shape),
-                }
-            bound = 1 / math.sqrt(math.prod(meta.weight.shape[1:]))  # as Linear and Conv2d do
-            return {
-                name: torch.empty(value.shape).uniform_(-bound, bound)
-                for name, value in meta.state_dict().items()
-            }
-
-
-def component_of(module: nn.Module) -> Component:
-    """A component over the weights of a module of diffusers or transformers."""
-    if hasattr(module.config, "to_dict"):
-        config = {**module.config.to_dict(), "architectures": (type(module).__name__,)}
-    else:
-        config = {"_class_name": type(module).__name__, **dict(module.config)}
-    return Component(config, ModuleWeights(module), ())
-
-
-def random_component(config: Mapping[str, Any], seed: int = 0) -> Component:
-    return Component(config, RandomWeights(empty_module(config), seed), ())
-
-
-def random_networks(
-    kind: Literal["sd15", "sdxl"], seed: int = 0, **parts: Mapping[str, Any]
-) -> dict[str, Component]:
-    """Networks of a full-size base model; `parts` are configs that replace those of SD 1.5 inpainting or SDXL."""
-    if kind == "sd15":
-        whole = {"unet": configs.SD15_INPAINT, "vae": configs.VAE, "text_encoder": configs.CLIP_L}
-    else:
-        whole = {
-            "unet": configs.SDXL,
-            "vae": configs.VAE_SDXL,
-            "text_encoder": configs.CLIP_L,
-            "text_encoder_2": configs.CLIP_BIGG,
-        }
-    return {name: random_component(config, seed) for name, config in {**whole, **parts}.items()}
-
-
-def tiny_networks(
-    kind: Literal["sd15", "sdxl"] = "sd15", inpaint: bool = True, seed: int = 0
-) -> dict[str, Component]:
-    channels = {"in_channels": 9 if inpaint else 4}
-    if kind == "sd15":
-        return random_networks(
-            kind, seed, unet={**TINY_SD15, **channels}, vae=TINY_VAE, text_encoder=TINY_CLIP
-        )
-    return random_networks(
-        kind,
-        seed,
-        unet={**TINY_SDXL, **channels},
-        vae=TINY_VAE_SDXL,
-        text_encoder=TINY_CLIP_32,
-        text_encoder_2=TINY_CLIP_2,
-    )
-
-
-def load(component: Component) -> nn.Module:
-    """The module of a component, with its weights, in float32."""
-    module = empty_module(component.config)
-    state = {key: component.weights.read(key).float() for key in module.state_dict()}
-    module = module.to_empty(device="cpu")
-    module.load_state_dict(state)
-    # to_empty leaves buffers that are not saved undefined
-    for name, buffer in module.named_buffers():
-        if name.endswith("position_ids"):
-            buffer.copy_(torch.arange(buffer.shape[-1])[None])
-    return module.eval()
-
-
-# Entries of a file: a name, what it is, and how to get it
-
-
-@dataclass(frozen=True)
-class Entry:
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    read: Callable[[], Tensor]
+Layout = Literal["single_file", "ckpt", "diffusers"]
+LoraLayout = Literal["kohya", "kohya_ldm", "peft", "diffusers"]
+LORA_LAYERS = r"attn\d?\.to_[qkv]|to_out\.0|ff\.net\.2|proj_in|conv1|[qv]_proj|fc1"
+ControlLayout = Literal["control_model", "bare", "diffusers", "diffusers_file"]
+CAPTIONS = ["an open palm", "a fist", "a hand that points", "two hands", "a person waves", "fake 3D hands"]
 
 
 def entries_of(component: Component, rename: Callable[[str], str] = str, half: bool = False) -> list[Entry]:
@@ -270,106 +117,6 @@ def _open_clip_entries(clip: Component, prefix: str, half: bool) -> list[Entry]:
         found.append(Entry(name, shape, parts[0].dtype, read))
     found.append(_constant(prefix + "logit_scale", torch.tensor(4.6)))
     return found
-
-
-# Files
-
-_CODES = {
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-}
-
-
-def _raw(entry: Entry) -> Any:
-    value = entry.read().to(entry.dtype).contiguous()
-    assert tuple(value.shape) == entry.shape, entry.name
-    return value.reshape(-1).view(torch.uint8).numpy().data
-
-
-def write_safetensors(
-    path: Path, entries: Iterable[Entry], metadata: Mapping[str, str] | None = None
-) -> Path:
-    """The header first, from the shapes; then one tensor after another."""
-    entries, header, at = list(entries), dict[str, Any](), 0
-    if metadata:
-        header["__metadata__"] = dict(metadata)
-    for entry in entries:
-        size = math.prod(entry.shape) * entry.dtype.itemsize
-        header[entry.name] = {
-            "dtype": _CODES[entry.dtype],
-            "shape": list(entry.shape),
-            "data_offsets": [at, at + size],
-        }
-        at += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for entry in entries:
-            file.write(_raw(entry))
-    return path
-
-
-def write_torch(
-    path: Path,
-    entries: Iterable[Entry],
-    wrap: Callable[[dict[str, Tensor]], Any] = lambda state: {"state_dict": state},
-) -> Path:
-    """A file of torch.save: written with gaps for the data first, then filled one tensor after another."""
-    entries = list(entries)
-    # Memory that nobody touches: it takes addresses and no pages.
-    state = {entry.name: torch.empty(entry.shape, dtype=entry.dtype) for entry in entries}
-    content = wrap(state)
-    with torch.serialization.skip_data():
-        torch.save(content, path)
-    written = torch.load(path, map_location="meta", weights_only=False)  # our own file
-    state = written.get("state_dict", written)
-    with path.open("r+b") as file:
-        for entry in entries:
-            file.seek(state[entry.name].untyped_storage()._checkpoint_offset)
-            file.write(_raw(entry))
-    return path
-
-
-def lightning(optimiser_of: Iterable[str] = ()) -> Callable[[dict[str, Tensor]], Any]:
-    """A whole training checkpoint of Lightning 1.4: counters, optimiser states, a class as a key."""
-
-    def wrap(state: dict[str, Tensor]) -> Any:
-        moments = [torch.zeros_like(state[name]) for name in optimiser_of]
-        return {
-            "epoch": 3,
-            "global_step": 2307,
-            "pytorch-lightning_version": "1.4.2",
-            "state_dict": state,
-            "callbacks": {_trainer_class(): {"monitor": None, "best_model_path": ""}},
-            "optimizer_states": [
-                {
-                    "state": {
-                        i: {"step": 2307, "exp_avg": m, "exp_avg_sq": m} for i, m in enumerate(moments)
-                    },
-                    "param_groups": [
-                        {"lr": 1e-5, "betas": (0.9, 0.999), "params": list(range(len(moments)))}
-                    ],
-                }
-            ],
-            "lr_schedulers": [],
-        }
-
-    return wrap
-
-
-def _trainer_class() -> type:
-    """pytorch_lightning's ModelCheckpoint by name; the published files have it as a key."""
-    name = "pytorch_lightning.callbacks.model_checkpoint"
-    if name not in sys.modules:
-        for part in ("pytorch_lightning", "pytorch_lightning.callbacks", name):
-            sys.modules.setdefault(part, types.ModuleType(part))
-        sys.modules[name].ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": name})  # type: ignore[attr-defined]
-    return sys.modules[name].ModelCheckpoint  # type: ignore[no-any-return, attr-defined]
 
 
 def write_single_file(
@@ -456,6 +203,52 @@ def write_controlnet(
     if path.suffix == ".safetensors":
         return write_safetensors(path, entries)
     return write_torch(path, entries, lambda state: state)
+
+
+def write_lora(
+    path: Path,
+    networks: Mapping[str, Component],
+    layout: LoraLayout = "kohya",
+    *,
+    rank: int = 3,
+    alpha: float | None = 2.0,
+    layers: str = LORA_LAYERS,
+    seed: int = 7,
+) -> Path:
+    """A random LoRA of all weights whose key matches `layers`: attention, feed-forward and convolutions.
+
+    alpha: None leaves it out, which means alpha = rank.
+    """
+    generator, entries = torch.Generator().manual_seed(seed), list[Entry]()
+    for name, component in networks.items():
+        ldm = unet_names(component.config) if layout == "kohya_ldm" and name == "unet" else str
+        for key, info in component.weights.infos().items():
+            if not re.search(layers, key) or not key.endswith(".weight") or name in ("vae", "controlnet"):
+                continue
+            out, *inner = info.shape
+            module, (down, up) = _lora_names(name, ldm(key).removesuffix(".weight"), layout)
+            first = torch.randn([rank, *inner], generator=generator) * 0.1
+            second = torch.randn([out, rank, *[1] * (len(inner) - 1)], generator=generator) * 0.1
+            entries += [
+                _constant(f"{module}.{down}.weight", first),
+                _constant(f"{module}.{up}.weight", second),
+            ]
+            if alpha is not None and layout.startswith("kohya"):
+                entries.append(_constant(f"{module}.alpha", torch.tensor(alpha)))
+    metadata = {}
+    if layout == "peft" and alpha is not None:
+        metadata["lora_adapter_metadata"] = json.dumps({f"{name}.lora_alpha": alpha for name in networks})
+    return write_safetensors(path, entries, metadata)
+
+
+def _lora_names(component: str, layer: str, layout: LoraLayout) -> tuple[str, tuple[str, str]]:
+    if component.startswith("text"):
+        layer = "text_model." + layer.removeprefix("text_model.")
+    if layout.startswith("kohya"):
+        short = {"unet": "unet", "text_encoder": "te", "text_encoder_2": "te2"}[component]
+        return f"lora_{short}_{layer.replace('.', '_')}", ("lora_down", "lora_up")
+    parts = ("lora_A", "lora_B") if layout == "peft" else ("lora.down", "lora.up")
+    return f"{component}.{layer}", parts
 
 
 def write_tokenizer(

@@ -199,7 +199,9 @@ def test_vae_wrapper_equals_the_posterior_of_diffusers(modules: dict[str, Any]) 
 
 
 def test_wrong_networks_are_refused(modules: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"UNet of 9 or 4 and a ControlNet of 4 input channels, got \(9, 9\)"):
+    with pytest.raises(
+        ValueError, match=r"UNet of 9 or 4 and a ControlNet of 4 input channels, got \(9, 9\)"
+    ):
         networks.StepGraph(modules["unet"], modules["unet"])
 
 

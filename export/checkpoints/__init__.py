@@ -1,11 +1,12 @@
 """Reads the weights that users have: base models, ControlNets and LoRAs of every published layout, lazily."""
 
-from export.checkpoints.base import BaseModel, check_pair, read_base
-from export.checkpoints.controlnet import read_controlnet
-from export.checkpoints.errors import CheckpointError
-from export.checkpoints.files import open_tensors
-from export.checkpoints.lazy import Component, LazyTensor, TensorInfo, Weights, WeightSource
-from export.checkpoints.modules import check, empty_module
+from .base import BaseModel, check_pair, read_base
+from .controlnet import read_controlnet
+from .errors import CheckpointError
+from .files import open_tensors
+from .lazy import Component, LazyTensor, TensorInfo, Weights, WeightSource
+from .lora import with_lora
+from .modules import check, empty_module
 
 __all__ = [
     "BaseModel",
@@ -21,4 +22,5 @@ __all__ = [
     "open_tensors",
     "read_base",
     "read_controlnet",
+    "with_lora",
 ]

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from transformers import CLIPTokenizer
 
-from export.checkpoints import single_file
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.files import open_tensors
-from export.checkpoints.folder import read_component, read_json
-from export.checkpoints.lazy import Component
-from export.checkpoints.tokenizers import for_single_file, read_tokenizer
+from . import single_file
+from .errors import CheckpointError, listed
+from .files import open_tensors
+from .folder import read_component, read_json
+from .lazy import Component
+from .tokenizers import for_single_file, read_tokenizer
 
 Kind = Literal["sd15", "sdxl"]
 FAMILIES = {"sd15": "Stable Diffusion 1.5", "sdxl": "SDXL"}
@@ -175,8 +175,8 @@ def _fits(base: BaseModel, path: Path) -> None:
     wanted = base.unet.config.get("cross_attention_dim")
     if width != wanted:
         raise CheckpointError(
-            f"{path}: the text encoders give {width} numbers per token, the UNet takes {wanted}: they belong to "
-            "different models"
+            f"{path}: the text encoders give {width} numbers per token, the UNet takes {wanted}: they "
+            "belong to different models"
         )
     if base.vae.config.get("latent_channels", 4) != 4:
         raise CheckpointError(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from export.checkpoints import ldm_configs
-from export.checkpoints.base import BaseModel, check_pair
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.files import open_tensors
-from export.checkpoints.folder import plain_names, read_component
-from export.checkpoints.lazy import Component, Tensors
-from export.checkpoints.ldm_names import unet_names
-from export.checkpoints.matching import match
-from export.checkpoints.mistakes import name_content
+from . import ldm_configs
+from .base import BaseModel, check_pair
+from .errors import CheckpointError, listed
+from .files import open_tensors
+from .folder import plain_names, read_component
+from .lazy import Component, Tensors
+from .ldm_names import unet_names
+from .matching import match
+from .mistakes import name_content
 
 PREFIX = "control_model."
 _NOT_IN_SHAPES = ("attention_head_dim", "num_attention_heads", "addition_time_embed_dim")
@@ -67,8 +67,9 @@ def _file(path: Path) -> Component:
     kind = name_content(tensors) or "none of the known kinds of weights"
     hint = "; give it as the base model (--base)" if kind == "a base model" else ""
     raise CheckpointError(
-        f"{path}: not a ControlNet but {kind}{hint}. A ControlNet has keys such as control_model.input_hint_block.*, "
-        f"input_hint_block.* or controlnet_cond_embedding.*; this file has {listed(tensors)}"
+        f"{path}: not a ControlNet but {kind}{hint}. A ControlNet has keys such as "
+        f"control_model.input_hint_block.*, input_hint_block.* or controlnet_cond_embedding.*; this file has "
+        f"{listed(tensors)}"
     )
 
 

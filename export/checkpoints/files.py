@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-from export.checkpoints.errors import CheckpointError
-from export.checkpoints.lazy import LazyTensor
-from export.checkpoints.mistakes import name_file
-from export.checkpoints.safetensors_file import read_safetensors
-from export.checkpoints.torch_file import read_torch
+from .errors import CheckpointError
+from .lazy import LazyTensor
+from .mistakes import name_file
+from .safetensors_file import read_safetensors
+from .torch_file import is_legacy, read_torch, starts_as_zip
 
 TORCH_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
-_LEGACY_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # the pickled magic number of torch < 1.6
 
 
 def open_tensors(path: Path) -> dict[str, LazyTensor]:
@@ -38,13 +36,14 @@ def open_with_metadata(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str
 
 
 def _open(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
-    if (known := name_file(path)) is not None:
-        raise CheckpointError(f"{path}: {known}")
     with path.open("rb") as file:
         head = file.read(16)
+    # First: a header's length may begin with the bytes of any other format.
+    if not _starts_as_safetensors(head) and (known := name_file(path)) is not None:
+        raise CheckpointError(f"{path}: {known}")
     if _starts_as_safetensors(head) or path.suffix.lower() == ".safetensors":
         tensors, metadata = read_safetensors(path)
-    elif zipfile.is_zipfile(path) or _LEGACY_TORCH in head or path.suffix.lower() in TORCH_SUFFIXES:
+    elif starts_as_zip(path) or is_legacy(path) or path.suffix.lower() in TORCH_SUFFIXES:
         tensors, metadata = read_torch(path), {}
     else:
         raise CheckpointError(

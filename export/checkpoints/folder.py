@@ -1,4 +1,4 @@
-"""Networks in folders of diffusers and transformers: config.json and weights beside it, whole or in shards."""
+"""Networks in folders of diffusers and transformers: config.json and weights, whole or in shards."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.files import open_tensors
-from export.checkpoints.lazy import Component, LazyTensor
-from export.checkpoints.matching import match
+from .errors import CheckpointError, listed
+from .files import open_tensors
+from .lazy import Component, LazyTensor
+from .matching import match
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _SUFFIXES = (".safetensors", ".bin")
@@ -25,7 +25,8 @@ def read_component(folder: Path, classes: Sequence[str], label: str) -> Componen
     name = config.get("_class_name") or next(iter(config.get("architectures") or ()), None)
     if name not in classes:
         raise CheckpointError(
-            f"{folder / 'config.json'}: describes a {str(name)[:80]}; needed for the {label}: {', '.join(classes)}"
+            f"{folder / 'config.json'}: describes a {str(name)[:80]}; the {label} needs a "
+            f"{' or '.join(classes)}"
         )
     tensors, files = _weights(folder)
     return match(tensors, config, plain_names, files, label=label)
@@ -88,8 +89,8 @@ def _weights(folder: Path) -> tuple[dict[str, LazyTensor], list[Path]]:
     if len(indices) == 1:
         return _shards(folder / indices[0])
     raise CheckpointError(
-        f"{folder}: no weights in it: neither diffusion_pytorch_model.safetensors nor model.safetensors, nor .bin "
-        f"files of these names; it holds {listed(names) or 'nothing'}"
+        f"{folder}: no weights in it: neither diffusion_pytorch_model.safetensors nor model.safetensors, nor "
+        f".bin files of these names; it holds {listed(names) or 'nothing'}"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from export.checkpoints.errors import CheckpointError
+from .errors import CheckpointError
 
 
 @dataclass(frozen=True)

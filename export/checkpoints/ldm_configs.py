@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.checkpoints import configs
-from export.checkpoints.errors import CheckpointError
-from export.checkpoints.lazy import Tensors
+from . import configs
+from .errors import CheckpointError
+from .lazy import Tensors
 
 HEAD = 64
 
@@ -114,8 +114,8 @@ def with_pooled(config: Mapping[str, Any], pooled: int, path: Path) -> dict[str,
     total = int(config["projection_class_embeddings_input_dim"])
     if total <= pooled or (total - pooled) % 6:
         raise CheckpointError(
-            f"{path}: the UNet takes {total} numbers of size and text, which does not fit the {pooled} of the "
-            "second text encoder"
+            f"{path}: the UNet takes {total} numbers of size and text, which does not fit the {pooled} of "
+            "the second text encoder"
         )
     return {**config, "addition_time_embed_dim": (total - pooled) // 6}
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from export.checkpoints.errors import CheckpointError
-from export.checkpoints.lazy import Component, LazyTensor, Tensors, Weights
-from export.checkpoints.modules import compare, empty_module
+from .errors import CheckpointError
+from .lazy import Component, LazyTensor, Tensors, Weights
+from .modules import compare, empty_module
 
 Find = Callable[[str], tuple[list[str], Callable[[LazyTensor], LazyTensor] | None]]
 """A key of the module's state dict -> the names that it may have in the file, and a change of the tensor."""

@@ -50,11 +50,9 @@ def name_file(path: Path) -> str | None:
     if not head:
         return "the file is empty; the download failed"
     if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the weights themselves: run `git lfs pull` in its folder, or download the file"
+        return "a Git LFS pointer, not the weights: run `git lfs pull` in its folder, or download the file"
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return (
-            "a web page, not weights: the link led to a login or licence page. Download the file in a browser"
-        )
+        return "a web page, not weights: the link leads to a login or licence page; download in a browser"
     if text.startswith(b"{"):
         return "a JSON text, not weights"
     if path.suffix.lower() == ".onnx" or (head[:1] == b"\x08" and b"pytorch" in head[:64]):
@@ -63,7 +61,7 @@ def name_file(path: Path) -> str | None:
         return "a NumPy array"
     if head.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd")):
         return "a compressed archive; unpack it first"
-    if b"GGUF" == head[:4]:
+    if head.startswith(b"GGUF"):
         return "a quantised GGUF file; the original weights are needed"
     if _is_mano(path, head):
         return "a MANO hand model; it is an input of the mesh, not of the diffusion model"

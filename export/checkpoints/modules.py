@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.lazy import Component
-from export.checkpoints.mistakes import name_content
+from .errors import CheckpointError, listed
+from .lazy import Component
+from .mistakes import name_content
 
 _LARGEST = 2**20  # of any whole number in a config
 _MOST_LAYERS = 64
@@ -47,8 +47,8 @@ def _build(name: str, config: Mapping[str, Any]) -> nn.Module:
         text: nn.Module = getattr(transformers, name)(transformers.CLIPTextConfig(**plain))
         return text
     raise CheckpointError(
-        f"the network's class is {name[:80]}; known are UNet2DConditionModel, ControlNetModel, AutoencoderKL, "
-        "CLIPTextModel and CLIPTextModelWithProjection"
+        f"the network's class is {name[:80]}; known are UNet2DConditionModel, ControlNetModel, "
+        "AutoencoderKL, CLIPTextModel and CLIPTextModelWithProjection"
     )
 
 
@@ -112,5 +112,5 @@ def compare(
     ]
     if any(parts):
         kind = name_content(content if content is not None else found)
-        hint = f". It looks like {kind}" if kind and missing else ""
+        hint = f". It looks like {kind}" if kind and 2 * len(missing) > len(wanted) else ""
         raise CheckpointError(f"{where}: does not fit a {what}: {'; '.join(p for p in parts if p)}{hint}")

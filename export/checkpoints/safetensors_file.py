@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from export.checkpoints.errors import CheckpointError
-from export.checkpoints.lazy import LazyTensor, stored
+from .errors import CheckpointError
+from .lazy import LazyTensor, stored
 
 _DTYPES = {
     "F64": torch.float64,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from export.checkpoints import configs, ldm_configs
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.lazy import Component, LazyTensor, Tensors
-from export.checkpoints.ldm_names import Names, open_clip_name, unet_names, vae_names
-from export.checkpoints.matching import match
-from export.checkpoints.mistakes import name_content
+from . import configs, ldm_configs
+from .errors import CheckpointError, listed
+from .lazy import Component, LazyTensor, Tensors
+from .ldm_names import Names, open_clip_name, unet_names, vae_names
+from .matching import match
+from .mistakes import name_content
 
 UNET = "model.diffusion_model."
 VAES = ("first_stage_model.", "vae.")
@@ -90,7 +90,8 @@ def _require_base(tensors: Tensors, path: Path) -> None:
     ]
     if lacking:
         raise CheckpointError(
-            f"{path}: holds a UNet but lacks {' and '.join(lacking)}; take the full checkpoint, not a UNet alone"
+            f"{path}: holds a UNet but lacks {' and '.join(lacking)}; take the full checkpoint, not a "
+            "UNet alone"
         )
 
 

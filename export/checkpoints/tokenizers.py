@@ -6,8 +6,8 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from export.checkpoints.errors import CheckpointError, listed
-from export.checkpoints.folder import read_json
+from .errors import CheckpointError, listed
+from .folder import read_json
 
 _MOST = 64 * 2**20
 
@@ -49,9 +49,9 @@ def for_single_file(given: Path | None, count: int) -> list[CLIPTokenizer]:
     """
     if given is None:
         raise CheckpointError(
-            "a checkpoint in one file has no tokenizer: give the folder with CLIP's vocab.json and merges.txt "
-            "(--tokenizer DIR), as the folder tokenizer/ of any Stable Diffusion model in the layout of "
-            "diffusers, or the repository openai/clip-vit-large-patch14 has them"
+            "a checkpoint in one file has no tokenizer: give the folder with CLIP's vocab.json and "
+            "merges.txt (--tokenizer DIR); the folder tokenizer/ of any Stable Diffusion model in the layout "
+            "of diffusers has them, and the repository openai/clip-vit-large-patch14"
         )
     given = Path(given)
     first = given / "tokenizer" if (given / "tokenizer").is_dir() else given

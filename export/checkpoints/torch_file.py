@@ -8,6 +8,7 @@ key of a dictionary) is replaced by an empty stand-in; one that would have to be
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from export.checkpoints.errors import CheckpointError
-from export.checkpoints.lazy import LazyTensor, stored
+from .errors import CheckpointError
+from .lazy import LazyTensor, stored
 
 _LOCAL_HEADER = 30
+_LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # the pickled magic number of torch < 1.6
 # Records of trainers and numbers of NumPy: what they would hold is not looked at.
 _INERT = (
     "numpy.",
@@ -41,47 +43,67 @@ def read_torch(path: Path) -> dict[str, LazyTensor]:
     loaded whole.
     Raises CheckpointError: damaged, no state dict in it, or it would have to run code.
     """
-    is_zip = zipfile.is_zipfile(path)
+    is_zip = starts_as_zip(path)
+    if not is_zip and not is_legacy(path):
+        raise _damaged(path, "it has no table of contents")
     try:
-        if is_zip:
-            unknown = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-            with torch.serialization.safe_globals([(_stand_in(name, path), name) for name in unknown]):
-                content = torch.load(path, map_location="meta", weights_only=True)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _load(path, is_zip)
+        starts = _records(path) if is_zip else {}
     except CheckpointError:
         raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, since it is not plain weights: {_first_line(error)}. Nothing of it was run. "
-            "Take the safetensors version of the file, or convert it where you trust it"
-        ) from None
-    except Exception as error:  # torch raises what it meets: RuntimeError, EOFError, KeyError, ...
-        raise CheckpointError(
-            f"{path}: damaged, or not a file of torch.save ({_first_line(error)}); compare its size with "
-            "the published one"
-        ) from None
+    except (
+        Exception
+    ) as error:  # torch and zipfile raise what they meet: RuntimeError, EOFError, KeyError, ...
+        if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
+            raise _refused(path, named[1]) from None
+        reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+        lines = reason.strip().splitlines() or [type(error).__name__]
+        raise _damaged(path, lines[0][:160].rstrip(". ")) from None
     state = _state_dict(content, path)
     if not is_zip:
-        return {key: _held(tensor) for key, tensor in state.items()}
-    starts = _records(path)
+        return {key: LazyTensor(tuple(t.shape), t.dtype, t.detach) for key, t in state.items()}
     return {key: _lazy(path, key, tensor, starts) for key, tensor in state.items()}
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:200].rstrip(".")
+def starts_as_zip(path: Path) -> bool:
+    """Whether a file begins as those of torch >= 1.6 do."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def is_legacy(path: Path) -> bool:
+    """Whether a file begins as those of torch < 1.6 do."""
+    with path.open("rb") as file:
+        return _LEGACY in file.read(16)
+
+
+def _load(path: Path, is_zip: bool) -> Any:
+    if not is_zip:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    unknown = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    with torch.serialization.safe_globals([(_stand_in(name, path), name) for name in unknown]):
+        return torch.load(path, map_location="meta", weights_only=True)
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: damaged, or not a file of torch.save ({reason}); compare its size with the published one"
+    )
+
+
+def _refused(path: Path, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: refused: to read it, {ascii(name)[1:-1][:120]} would have to be called, which is code, not "
+        "weights. Nothing of it was run. Take the safetensors version of the file, or convert it where you "
+        "trust it"
+    )
 
 
 def _stand_in(name: str, path: Path) -> type:
-    """A class that takes the place of `name`; nothing is imported. Making one is refused unless it is inert."""
+    """A class that takes the place of `name`; nothing is imported. Making one is refused, unless inert."""
 
     def refuse(cls: type, *_: Any, **__: Any) -> Any:
-        raise CheckpointError(
-            f"{path}: refused: to read it, {ascii(name)[1:-1][:120]} would have to be called, which is code "
-            "and not weights. Nothing of it was run. Take the safetensors version of the file, or convert it "
-            "where you trust it"
-        )
+        raise _refused(path, name)
 
     def make(cls: type, *_: Any, **__: Any) -> Any:
         return object.__new__(cls)
@@ -111,10 +133,6 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _held(tensor: Tensor) -> LazyTensor:
-    return LazyTensor(tuple(tensor.shape), tensor.dtype, tensor.detach)
-
-
 def _records(path: Path) -> dict[int, int]:
     """Where the data of each record of the zip begins, and its size; compressed ones are left out."""
     starts = {}
@@ -135,7 +153,10 @@ def _records(path: Path) -> dict[int, int]:
 def _lazy(path: Path, key: str, tensor: Tensor, starts: Mapping[int, int]) -> LazyTensor:
     storage = tensor.untyped_storage()
     start = getattr(storage, "_checkpoint_offset", None)  # documented for lazy loading, torch >= 2.7
-    if start is None or starts.get(start, -1) < storage.nbytes():
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    elements = tensor.storage_offset() + 1 + last if tensor.numel() else 0
+    needed = max(storage.nbytes(), elements * tensor.dtype.itemsize)
+    if start is None or starts.get(start, -1) < needed:
         raise CheckpointError(f"{path}: damaged: the data of {ascii(key)[:120]} is not where it should be")
     offset = start + tensor.storage_offset() * tensor.dtype.itemsize
     stride = None if tensor.is_contiguous() else tuple(tensor.stride())

@@ -276,7 +276,9 @@ def _check_text(manifest: Manifest, extents: Mapping[str, int]) -> None:
     }
     for place, there in parts.items():
         if there != two:
-            what = "is missing; the network text_encoder_2 needs it" if two else "needs a network text_encoder_2"
+            what = (
+                "is missing; the network text_encoder_2 needs it" if two else "needs a network text_encoder_2"
+            )
             raise PackError(f"{MANIFEST}: {place}: {what}")
     if manifest.tokenizer_2 is not None and manifest.tokenizer_2.max_length != manifest.tokenizer.max_length:
         raise PackError(

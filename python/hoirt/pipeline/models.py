@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hoirt._core import Backend, Network
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+STEP_VARIANTS = ("step_keep", "step_reuse_control", "step_reuse_deep")
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
 
 
@@ -55,7 +56,8 @@ class Models:
         self.backend = runtime.name
         self.precision = _choose(precision, self.settings.precision, runtime.precisions)
         self._arithmetic = arithmetic_of(self.precision, runtime.precisions)
-        networks = self._open(opened, runtime, threads or 0, cache)
+        open_one = self._opener(opened, runtime, threads or 0, cache)
+        networks = self._open_all(opened, open_one)
         encoders = [(networks["text_encoder"], opened.tokenizer_file())]
         self.embed = TextEncoder(encoders, networks["context"])
         self.find = HandFinder(
@@ -67,8 +69,13 @@ class Models:
         self.inpaint = Inpainter(networks, self.settings.vae)
         self.parallel_strengths = False
 
-    def _open(self, pack: Pack, runtime: Backend, threads: int, cache: bool) -> dict[str, Network]:
-        """All networks by role, read and compiled side by side."""
+    def _open_all(self, pack: Pack, open_one: Callable[[str], Network]) -> dict[str, Network]:
+        """All networks but the step's variants, which are opened when they are first asked for."""
+        roles = [role for role in pack.manifest.networks if role not in STEP_VARIANTS]
+        with ThreadPoolExecutor(len(roles)) as pool:
+            return dict(zip(roles, pool.map(open_one, roles), strict=True))
+
+    def _opener(self, pack: Pack, runtime: Backend, threads: int, cache: bool) -> Callable[[str], Network]:
         from hoirt.backends.cache import path_for
 
         def open_one(role: str) -> Network:
@@ -84,9 +91,7 @@ class Models:
             path = str(pack.network_file(role))
             return runtime.open(path, cache_path=blob, precision=self._arithmetic, threads=threads)
 
-        roles = list(pack.manifest.networks)
-        with ThreadPoolExecutor(len(roles)) as pool:
-            return dict(zip(roles, pool.map(open_one, roles), strict=True))
+        return open_one
 
     def _mesh(self, pack: Pack, network: Network) -> MeshEstimator:
         constants = pack.constants()
