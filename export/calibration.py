@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from .tiny.scenes import make_picture
 if TYPE_CHECKING:
     import os
 
-    from hoirt._core import Backend, Network
+    from hoirt._core import Network
     from hoirt.packs import Pack
 
 State = Mapping[str, NDArray[np.float32]]  # inputs of the step network by port; both halves of guidance
@@ -116,8 +116,8 @@ class _Recording(Models):
             pack, device="cpu", precision=precision, threads=threads, backend="auto", cache=False
         )
 
-    def _open(self, pack: Pack, runtime: Backend, threads: int, cache: bool) -> dict[str, Network]:
-        networks = super()._open(pack, runtime, threads, cache)
+    def _open_all(self, pack: Pack, open_one: Callable[[str], Network]) -> dict[str, Network]:
+        networks = super()._open_all(pack, open_one)
         step = networks["step"]
 
         def run(inputs: dict[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:

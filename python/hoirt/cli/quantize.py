@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hoirt.cli.build import PACKAGE, load_exporter
 from hoirt.cli.files import UsageError
-from hoirt.errors import HoirtError
 
 
 def add_parser(
@@ -61,11 +61,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _exporter() -> Any:
-    """The module that makes packs; it needs packages that refining does not."""
-    try:
-        return importlib.import_module("export.int8.pack")
-    except ModuleNotFoundError as error:
-        raise HoirtError(
-            f"making a pack needs {error.name}, which is not installed: run this from the root of hoirt's "
-            "repository with the extra export (pip install '.[export]')"
-        ) from error
+    """The module that makes int8 packs; HoirtError names what it needs and this environment has not got."""
+    load_exporter()
+    return importlib.import_module(f"{PACKAGE}.int8.pack")

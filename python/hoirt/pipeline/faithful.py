@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hoirt.errors import InputError
 from hoirt.hands.hand import Hand
 from hoirt.hands.mask import Mask
-from hoirt.hands.released import MIDDLE_KNUCKLE, released_mask, released_order
+from hoirt.hands.released import released_mask, released_order
 from hoirt.hands.render import metric_depth
 from hoirt.hands.window import Window
 from hoirt.pipeline.regions import Region
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+_MIDDLE_KNUCKLE = 9  # the landmark whose depth orders the hands
 PADDING = 30  # pixels that the mask's rectangles reach beyond the hand, at least (--padding_bbox)
 _MASKED_STREAM, _PICTURE_STREAM = 0xFFFFFFFC, 0xFFFFFFFD  # of Philox, for the two samples of the posterior
 
@@ -60,7 +61,7 @@ def plan(
 
 def _far_to_near(hands: list[Hand]) -> tuple[int, ...]:
     """By the depth of the landmarks; without a landmarker, by how large the hands appear."""
-    seen = [hand.landmarks[MIDDLE_KNUCKLE, 2] for hand in hands if hand.landmarks is not None]
+    seen = [float(hand.landmarks[_MIDDLE_KNUCKLE, 2]) for hand in hands if hand.landmarks is not None]
     if len(seen) == len(hands):
         return tuple(released_order(seen))
     return tuple(sorted(range(len(hands)), key=lambda k: hands[k].apparent_scale))
