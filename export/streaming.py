@@ -22,6 +22,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from .hollow import Read, reader_of
+from .memory import return_large_blocks
 from .onnx_export import OPSET, Axes, finish, names_of_outputs, set_shapes
 from .optimise import optimise
 from .weights_file import Progress, Storage
@@ -61,6 +62,7 @@ def export_network_streaming(
     in memory at once. progress: called with the bytes of each weight that was written.
     Raises ValueError when a weight is not finite or does not fit the storage.
     """
+    return_large_blocks()
     module = module.eval()
     outputs = names_of_outputs(example_inputs, dynamic_axes)
     with torch.no_grad():

@@ -406,7 +406,7 @@ def test_help_needs_no_torch() -> None:
 
 
 def test_memory_stays_below_the_largest_network(tmp_path: Path) -> None:
-    """A network of 0.5 GB is written with less than half of it in memory."""
+    """A network of 0.5 GB is written with a fifth of it in memory at most."""
     code = """
         import resource, sys, torch
         from pathlib import Path
@@ -442,4 +442,4 @@ def test_memory_stays_below_the_largest_network(tmp_path: Path) -> None:
     )
     size = (tmp_path / "large.bin").stat().st_size
     assert size > 5e8
-    assert int(done.stdout) < 0.5 * size
+    assert int(done.stdout) < 0.2 * size

@@ -20,7 +20,7 @@ from ..weights_file import INLINE_BYTES, Storage
 from .request import NEGATIVE, Request
 
 STORAGE: Mapping[str, Storage] = {"fp32": "fp32", "bf16": "fp16", "fp16": "fp16", "int8": "fp16"}
-PROCESS_BYTES = 1_200_000_000  # the interpreter with torch, and the graph of a full-size step
+PROCESS_BYTES = 700_000_000  # the interpreter with torch, and the graph of a full-size step
 COPIES = 5  # of the largest weight, while it is read, converted and written
 NOT_USED = {  # the module of these roles holds the whole autoencoder
     "vae_encoder": ("vae.decoder.", "vae.post_quant_conv."),
