@@ -185,7 +185,12 @@ def export_feature_reuse(
 
 
 def _export(
-    module: nn.Module, inputs: Mapping[str, Tensor], axes: Axes, path: Path, storage: Storage, exporter: Exporter
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    axes: Axes,
+    path: Path,
+    storage: Storage,
+    exporter: Exporter,
 ) -> None:
     """As the step is exported, so that the weights have the same bytes."""
     if exporter == "trace":

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-_MIDDLE_KNUCKLE = 9  # the landmark whose depth orders the hands
 PADDING = 30  # pixels that the mask's rectangles reach beyond the hand, at least (--padding_bbox)
 _MASKED_STREAM, _PICTURE_STREAM = 0xFFFFFFFC, 0xFFFFFFFD  # of Philox, for the two samples of the posterior
 
@@ -50,18 +49,19 @@ def plan(
     drawn = [metric_depth(hands[k], Window.whole(size), size) for k in order]
     own = hand_depth(np.stack(drawn)[None])[0] if drawn else np.zeros(size, np.uint8)
     shown = own if depth is None else depth
-    if mask is None:
-        mask = np.zeros(size, np.bool_) if hands else shown > 0
-        for k, z in zip(order, drawn, strict=True):
-            mask |= released_mask(z, _points(hands[k]), padding=PADDING)
+    if mask is None and hands:
+        points = [_points(hands[k]) / np.array([width, height], np.float32) for k in order]
+        mask = released_mask(drawn, points, size, padding=PADDING) > 0
+    elif mask is None:
+        mask = shown > 0
     if not mask.any() or not shown.any():
         return [], shown
     return [Region(0, order, Window.whole(size), shown, mask, None, 0.0, whole=True)], shown
 
 
 def _far_to_near(hands: list[Hand]) -> tuple[int, ...]:
-    """By the depth of the landmarks; without a landmarker, by how large the hands appear."""
-    seen = [float(hand.landmarks[_MIDDLE_KNUCKLE, 2]) for hand in hands if hand.landmarks is not None]
+    """By the z of the landmarks; without a landmarker, by how large the hands appear."""
+    seen = [hand.landmarks[9, 2] for hand in hands if hand.landmarks is not None]
     if len(seen) == len(hands):
         return tuple(released_order(seen))
     return tuple(sorted(range(len(hands)), key=lambda k: hands[k].apparent_scale))

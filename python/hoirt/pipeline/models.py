@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from hoirt._core import Backend, Network
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-STEP_VARIANTS = ("step_keep", "step_reuse_control", "step_reuse_deep")
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
 
 
