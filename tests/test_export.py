@@ -33,8 +33,7 @@ from export.tokenizer import export_tokenizer, train_tokenizer
 from export.weights_file import INLINE_BYTES
 
 ROLES = ["detector", "mesh", "text_encoder", "vae_encoder", "vae_decoder", "hint", "time", "context", "step"]
-TOKENS, WIDTH, HINT = 24, 32, 32
-TIME, CONTEXT = 640, 768  # widths of all time and text projections of the random pack
+TOKENS, WIDTH, HINT, TIME, CONTEXT = 24, 32, 32, 640, 768  # the last two: all time and text projections
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +130,7 @@ def test_graph_equals_module_in_onnxruntime_and_openvino(
     core = openvino.Core()
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = core.compile_model(path, "CPU", config)
-    # Neither is the size that was traced (2 x 16 x 24); the first is not a square, the second has one item.
+    # Neither is the traced size (2 x 16 x 24); the first is not a square, the second has one item.
     for batch, h, w in ((3, 8, 20), (1, 16, 16)):
         feed = inputs(role, batch, h, w)
         expected = run_torch(module, feed)
