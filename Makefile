@@ -74,6 +74,7 @@ bench: $(VENV)/.installed $(VENV)/.deps-bench
 	$(PY) -m bench.speed || status=1; \
 	$(PY) -m bench.raster || status=1; \
 	$(PY) -m bench.quality || status=1; \
+	$(PY) -m bench.table3 || status=1; \
 	$(PY) -m bench.report && exit $$status
 
 train: $(VENV)/.installed $(VENV)/.deps-train

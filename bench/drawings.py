@@ -1,8 +1,8 @@
-"""The two drawings of the quality benchmark: the sheet of repairs and the phase transition."""
+"""Drawings of the quality benchmarks: the sheets of repaired and repainted hands, the phase transition."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ COLUMNS = ("malformed", "depth", "repaired", "truth")
 ZOOM = 1.35  # a view is this much wider than the judge's crop, so that one sees whether the hand fits
 TILE = 192  # pixels
 STRIPS = 2  # hands shown below the curve
+REPAINTED = 6  # hands on the sheet of repainted ones
 
 mpl.rcParams.update({"font.size": 9, "savefig.dpi": 110, "svg.hashsalt": "hoirt"})
 
@@ -48,6 +49,20 @@ def contact_sheet(examples: Sequence[Example], repairs: Sequence[Repair], path: 
             axes.imshow(view(one, tile))
             if k < ACROSS:
                 axes.set_title(name)
+    _save(drawing, path)
+
+
+def repaint_sheet(examples: Sequence[Example], columns: Mapping[str, Sequence[Image]], path: Path) -> None:
+    """Writes a row for each of the first examples: the truth, then the pictures (H, W, 3) of every column."""
+    chosen = examples[:REPAINTED]
+    shown = {"truth": [one.picture.image for one in chosen], **columns}
+    drawing = Drawing(figsize=(1.6 * len(shown), 1.6 * len(chosen) + 0.4), layout="constrained")
+    grid = drawing.subplots(len(chosen), len(shown), squeeze=False)
+    for axes, (name, images) in zip(grid.T, shown.items(), strict=True):
+        axes[0].set_title(name.replace(", ", ",\n", 1), fontsize=7)
+        for cell, one, image in zip(axes, chosen, images, strict=False):
+            cell.imshow(view(one, image))
+            cell.axis("off")
     _save(drawing, path)
 
 

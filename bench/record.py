@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 RESULTS = Path(__file__).with_name("results")
-VERSIONS = ("hoirt", "openvino", "numpy", "torch", "diffusers", "transformers", "onnx")
+VERSIONS = ("hoirt", "openvino", "numpy", "torch", "diffusers", "transformers", "onnx", "torchmetrics")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,16 @@ PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _BLOCK = re.compile(r"(<!-- bench:(?P<name>[\w-]+) -->\n).*?(<!-- /bench:(?P=name) -->)", re.DOTALL)
 
 
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """A table of text, its header first; all columns but the first are right-aligned."""
+    rule = "|---|" + "---:|" * (len(cells[0]) - 1)
+    header, *rows = (f"| {' | '.join(row)} |" for row in cells)
+    return "\n".join([header, rule, *rows])
+
+
 def rendered(stored: Mapping[str, Any]) -> str:
-    """One stored benchmark as Markdown: its table, and where and when it was measured."""
+    """One stored benchmark as Markdown: its own table if it has one, its figures, where and when measured."""
+    own = [markdown(stored["table"]), ""] if "table" in stored else []
     rows = ["| figure | value | bound | |", "|---|---:|---:|---|"]
     for figure in figures_of(stored):
         name = f"{figure.name} ({figure.note})" if figure.note else figure.name
@@ -35,7 +43,7 @@ def rendered(stored: Mapping[str, Any]) -> str:
         f"load average {where['load_average']} at the end; {where['system']}; Python {where['python']}, "
         f"{versions}; {where['date']}."
     )
-    return "\n".join([*rows, "", measured])
+    return "\n".join([*own, *rows, "", measured])
 
 
 def filled(page: str, results: Mapping[str, Mapping[str, Any]]) -> str:

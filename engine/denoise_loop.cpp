@@ -79,7 +79,9 @@ class NoiseStreams {
 // One run: the buffers of batch 2 N (N if no row is guided) and the tensors that the network sees of them.
 class Run {
  public:
-  Run(const StepTable& table, const LoopRequest& request, const LoopPorts& ports, Workspace& workspace)
+  // `reuse` may be null if no row of the table needs it.
+  Run(const StepTable& table, const LoopRequest& request, const LoopPorts& ports, Network& network, Network* reuse,
+      const std::vector<std::string>& features, Workspace& workspace)
       : table_(table),
         request_(request),
         items_(request.shape.front()),
@@ -87,17 +89,20 @@ class Run {
         sample_(workspace.get("state", batched(request.shape))),
         prediction_(workspace.get("prediction", batched(request.shape))),
         clean_(workspace.get("clean", request.shape)),
-        noise_(request, clean_.size()) {
+        noise_(request, clean_.size()),
+        features_(features) {
     TensorMap inputs{{ports.state, sample_}};
     if (ports.timestep) {
       timestep_ = workspace.get("timestep", batched({items_}));
       inputs.emplace(*ports.timestep, *timestep_);
     }
     for (const auto& [name, rows] : request.per_step) {
-      Shape shape = rows.shape();
+      const bool per_item = is_per_item(rows, *find_port(network.inputs(), name));
+      Shape shape(rows.shape().begin() + (per_item ? 1 : 0), rows.shape().end());
       shape.front() = items_;
       const Tensor batch = workspace.get("per step " + name, batched(std::move(shape)), rows.dtype());
-      per_step_.push_back({rows, batch});
+      const auto without = request.per_step_uncondition.find(name);
+      per_step_.push_back({rows, without == request.per_step_uncondition.end() ? rows : without->second, batch});
       inputs.emplace(name, batch);
     }
     if (ports.control) {
@@ -105,9 +110,8 @@ class Run {
       inputs.emplace(*ports.control, *control_);
     }
     for (const auto& [name, tensor] : request.condition) inputs.emplace(name, fill_condition(name, tensor, workspace));
-    guided_ = {inputs, {{ports.output, prediction_}}};
-    for (const auto& [name, tensor] : inputs) single_.inputs.emplace(name, conditional(tensor));
-    single_.outputs.emplace(ports.output, conditional(prediction_));
+    full_ = keep_ = calls(network, inputs, ports);
+    if (reuse) reuse_ = calls(*reuse, inputs, ports);
     if (table.uses_known()) {
       mask_ = workspace.get("mask", request.shape);
       broadcast(*request.mask, *mask_);
@@ -126,12 +130,11 @@ class Run {
   }
 
   // Returns the seconds in the network.
-  double step(std::size_t index, Network& network) {
+  double step(std::size_t index) {
     const Row& row = table_.rows[index];
     feed(row, static_cast<std::int64_t>(index));
-    auto& call = row.guided() ? guided_ : single_;
     const auto start = Clock::now();
-    network.run(call.inputs, call.outputs);
+    run_network(index);
     const double seconds = seconds_since(start);
 
     kernels::GuidedStep step = step_frame(index + 1);
@@ -165,7 +168,16 @@ class Run {
 
  private:
   struct Call {
+    Network* network = nullptr;
     TensorMap inputs, outputs;
+
+    void run() { network->run(inputs, outputs); }
+  };
+  // A network on the batch of 2 N and on the N conditional items.
+  struct Calls {
+    Call guided, single;
+
+    Call& of(const Row& row) { return row.guided() ? guided : single; }
   };
 
   Shape batched(Shape shape) const {
@@ -174,6 +186,42 @@ class Run {
   }
 
   Tensor conditional(const Tensor& batch) const { return batch.rows(unconditional_items_, batch.dim(0)); }
+
+  // `inputs` hold the batch of 2 N; the network takes those that it has.
+  Calls calls(Network& network, const TensorMap& inputs, const LoopPorts& ports) const {
+    Calls made{{&network, {}, {{ports.output, prediction_}}}, {&network, {}, {{ports.output, conditional(prediction_)}}}};
+    for (const auto& [name, tensor] : inputs) {
+      if (!find_port(network.inputs(), name)) continue;
+      made.guided.inputs.emplace(name, tensor);
+      made.single.inputs.emplace(name, conditional(tensor));
+    }
+    return made;
+  }
+
+  void run_network(std::size_t index) {
+    const Row& row = table_.rows[index];
+    if (row.reuse) return reuse_.of(row).run();
+    const bool keeps = index + 1 < table_.rows.size() && table_.rows[index + 1].reuse;
+    if (!keeps) return full_.of(row).run();
+    Call& call = keep_.of(row);
+    for (const std::string& name : features_) call.outputs.try_emplace(name);  // the network allocates them once
+    call.run();
+    for (const std::string& name : features_) hand_on(name, call.outputs.at(name), row.guided());
+  }
+
+  // The reuse network reads the memory that the other one wrote.
+  void hand_on(const std::string& name, const Tensor& kept, bool guided) {
+    const std::int64_t batch = items_ + (guided ? unconditional_items_ : 0);
+    if (kept.rank() < 1 || kept.dim(0) != batch) {
+      throw BackendError("the network's output '" + name + "' must have " + std::to_string(batch) +
+                         " items on its first axis, not shape " + to_string(kept.shape()));
+    }
+    if (guided) {
+      reuse_.guided.inputs[name] = kept;
+      keep_.single.outputs.try_emplace(name, conditional(kept));
+    }
+    reuse_.single.inputs[name] = guided ? conditional(kept) : kept;
+  }
 
   Tensor fill_condition(const std::string& name, const Tensor& tensor, Workspace& workspace) {
     Shape shape = tensor.shape();
@@ -208,7 +256,10 @@ class Run {
 
   void feed(const Row& row, std::int64_t index) {
     if (timestep_) std::fill_n(timestep_->data<float>(), timestep_->size(), static_cast<float>(row.timestep));
-    for (const auto& [rows, batch] : per_step_) copy_items(rows.rows(index, index + 1), batch);
+    for (const PerStep& input : per_step_) {
+      copy_items(input.of_step(input.condition, index), conditional(input.batch));
+      if (row.guided()) copy_items(input.of_step(input.uncondition, index), input.batch.rows(0, items_));
+    }
     if (!control_) return;
     float* scale = control_->data<float>();
     const auto items = static_cast<std::size_t>(items_);
@@ -222,29 +273,35 @@ class Run {
   const LoopRequest& request_;
   std::int64_t items_;
   std::int64_t unconditional_items_;
-  // The rows of all steps, and the batch that the network sees.
+  // The rows of all steps, (S, ...) or (S, N, ...), and the batch that the network sees.
   struct PerStep {
-    Tensor rows, batch;
+    Tensor condition, uncondition, batch;
+
+    Tensor of_step(const Tensor& rows, std::int64_t index) const {
+      return rows.rank() > batch.rank() ? rows.row(index) : rows.rows(index, index + 1);
+    }
   };
 
   Tensor sample_, prediction_, clean_;
   std::optional<Tensor> timestep_, control_, mask_;
   std::vector<PerStep> per_step_;
   NoiseStreams noise_;
-  Call guided_, single_;
+  std::vector<std::string> features_;
+  Calls full_, keep_, reuse_;  // keep_: full_ that also gives the features
 };
 
 }  // namespace
 
-DenoiseLoop::DenoiseLoop(std::shared_ptr<Network> network, LoopPorts ports)
-    : network_(std::move(network)), ports_(std::move(ports)) {
+DenoiseLoop::DenoiseLoop(std::shared_ptr<Network> network, LoopPorts ports, std::shared_ptr<Network> reuse)
+    : network_(std::move(network)), reuse_(std::move(reuse)), ports_(std::move(ports)) {
   check(*network_, ports_);
+  if (reuse_) features_ = kept_features(*network_, *reuse_, ports_);
 }
 
 LoopResult DenoiseLoop::run(const StepTable& table, const LoopRequest& request) {
-  check(request, table, *network_, ports_);
+  check(request, table, *network_, ports_, reuse_.get());
   const WorkspacePool::Lease workspace = pool_.take(request.shape);
-  Run run(table, request, ports_, *workspace);
+  Run run(table, request, ports_, *network_, reuse_.get(), features_, *workspace);
   const auto stop_if_asked = [&] {
     if (request.cancel && request.cancel->cancelled()) throw Cancelled("the run was cancelled by its token");
     if (request.poll) request.poll();
@@ -256,7 +313,7 @@ LoopResult DenoiseLoop::run(const StepTable& table, const LoopRequest& request) 
   for (std::size_t i = 0; i < steps; ++i) {
     stop_if_asked();
     const auto start = Clock::now();
-    result.network_seconds[i] = run.step(i, *network_);
+    result.network_seconds[i] = run.step(i);
     result.step_seconds[i] = seconds_since(start);
     if (!request.on_step) continue;
     const StepInfo info{i, steps, table.rows[i].timestep, result.step_seconds[i], run.clean()};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/buffers.h"
@@ -20,20 +21,25 @@ struct LoopResult {
 // Thread-safe: any number of threads may run at once; each takes its buffers from a pool and gives them back.
 // Guided rows run the network once on a batch of 2 N, the unconditional half first; other rows on the N conditional
 // items. An item's result does not depend on its neighbours, as far as the network keeps them apart.
+//
+// Rows with `reuse` run a second, shallow network instead. It takes inputs of the first and, under their names, some of
+// its outputs: features, which the last row without `reuse` kept. Both networks share the memory of those.
 class DenoiseLoop {
  public:
-  // Throws InputError if the network lacks one of the ports.
-  DenoiseLoop(std::shared_ptr<Network> network, LoopPorts ports);
+  // Throws InputError if a network lacks one of the ports, or if the two do not fit together. `reuse` may be null.
+  DenoiseLoop(std::shared_ptr<Network> network, LoopPorts ports, std::shared_ptr<Network> reuse = nullptr);
 
   // Throws InputError for wrong arguments, Cancelled, BackendError if the network fails or predicts NaN or infinity,
   // and whatever the callbacks throw.
   LoopResult run(const StepTable& table, const LoopRequest& request);
 
   const Network& network() const { return *network_; }
+  const std::vector<std::string>& features() const { return features_; }
 
  private:
-  std::shared_ptr<Network> network_;
+  std::shared_ptr<Network> network_, reuse_;
   LoopPorts ports_;
+  std::vector<std::string> features_;
   WorkspacePool pool_;
 };
 

@@ -90,14 +90,50 @@ void check_input_name(const std::string& name, const std::string& what, const Ne
   }
 }
 
+// One tensor of per_step or per_step_uncondition, called `what`.
+void check_rows(const Tensor& tensor, const std::string& what, const Port& port, std::int64_t steps, std::int64_t items) {
+  if (tensor.rank() < 1 || tensor.dim(0) != steps) {
+    throw InputError(what + " must have one row for each of the " + std::to_string(steps) + " steps, not shape " +
+                     to_string(tensor.shape()));
+  }
+  const bool per_item = is_per_item(tensor, port);
+  if (!per_item && tensor.rank() != port.shape.size()) {
+    throw InputError(what + " must have " + std::to_string(port.shape.size()) + " axes (S, ...) or " +
+                     std::to_string(port.shape.size() + 1) + " axes (S, N, ...), not shape " + to_string(tensor.shape()));
+  }
+  if (per_item && tensor.dim(1) != items && tensor.dim(1) != 1) {
+    throw InputError(what + " must have " + std::to_string(items) + " (or 1) items on its second axis, not shape " +
+                     to_string(tensor.shape()));
+  }
+  if (tensor.dtype() == DType::f32) check_finite(tensor, what);
+}
+
+// The shape of what the network is given of such a tensor, for `batch` items.
+Shape batch_of_rows(const Tensor& tensor, const Port& port, std::int64_t batch) {
+  Shape shape(tensor.shape().begin() + (is_per_item(tensor, port) ? 1 : 0), tensor.shape().end());
+  shape.front() = batch;
+  return shape;
+}
+
 void check_per_step(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports) {
   const auto steps = static_cast<std::int64_t>(table.rows.size());
+  const std::int64_t items = request.shape.front();
   for (const auto& [name, tensor] : request.per_step) {
     check_input_name(name, "per_step", network, ports);
     if (request.condition.contains(name)) throw InputError("per_step names '" + name + "', and condition does too");
-    if (tensor.rank() < 1 || tensor.dim(0) != steps) {
-      throw InputError("per_step '" + name + "' must have one row for each of the " + std::to_string(steps) +
-                       " steps, not shape " + to_string(tensor.shape()));
+    check_rows(tensor, "per_step '" + name + "'", *find_port(network.inputs(), name), steps, items);
+  }
+  for (const auto& [name, tensor] : request.per_step_uncondition) {
+    const std::string what = "per_step_uncondition '" + name + "'";
+    const auto with = request.per_step.find(name);
+    if (with == request.per_step.end()) throw InputError("per_step_uncondition names '" + name + "', but per_step does not");
+    const Port& port = *find_port(network.inputs(), name);
+    check_rows(tensor, what, port, steps, items);
+    if (tensor.dtype() != with->second.dtype() ||
+        batch_of_rows(tensor, port, items) != batch_of_rows(with->second, port, items)) {
+      throw InputError(what + " must be like its per_step, " + to_string(with->second.dtype()) + " " +
+                       to_string(with->second.shape()) + ", not " + to_string(tensor.dtype()) + " " +
+                       to_string(tensor.shape()));
     }
   }
 }
@@ -130,23 +166,28 @@ void check_conditions(const LoopRequest& request, const Network& network, const 
   }
 }
 
-// Static networks fix the batch: both sizes that the table asks for must pass.
-void check_batches(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports) {
-  const std::int64_t items = request.shape.front();
+// Static networks fix the batch: both sizes that the rows with or without `reuse` ask of theirs must pass.
+void check_batches(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports,
+                   bool reuse) {
+  const auto some = [&](bool guided) {
+    return std::ranges::any_of(table.rows, [&](const Row& row) { return row.reuse == reuse && row.guided() == guided; });
+  };
   std::vector<std::int64_t> batches;
-  if (table.guided()) batches.push_back(2 * items);
-  if (!std::ranges::all_of(table.rows, &Row::guided)) batches.push_back(items);
+  if (some(true)) batches.push_back(2 * request.shape.front());
+  if (some(false)) batches.push_back(request.shape.front());
   for (const std::int64_t batch : batches) {
-    check_port_batch(*find_port(network.inputs(), ports.state), request.shape, DType::f32, batch);
+    for (const Port& port : network.inputs()) {
+      if (port.name == ports.state) {
+        check_port_batch(port, request.shape, DType::f32, batch);
+      } else if (is_loop_port(port.name, ports)) {
+        check_port_batch(port, {batch}, DType::f32, batch);
+      } else if (const auto rows = request.per_step.find(port.name); rows != request.per_step.end()) {
+        check_port_batch(port, batch_of_rows(rows->second, port, batch), rows->second.dtype(), batch);
+      } else if (const auto given = request.condition.find(port.name); given != request.condition.end()) {
+        check_port_batch(port, given->second.shape(), given->second.dtype(), batch);
+      }
+    }
     check_port_batch(*find_port(network.outputs(), ports.output), request.shape, DType::f32, batch);
-    if (ports.timestep) check_port_batch(*find_port(network.inputs(), *ports.timestep), {batch}, DType::f32, batch);
-    if (ports.control) check_port_batch(*find_port(network.inputs(), *ports.control), {batch}, DType::f32, batch);
-    for (const auto& [name, tensor] : request.per_step) {
-      check_port_batch(*find_port(network.inputs(), name), tensor.shape(), tensor.dtype(), batch);
-    }
-    for (const auto& [name, tensor] : request.condition) {
-      check_port_batch(*find_port(network.inputs(), name), tensor.shape(), tensor.dtype(), batch);
-    }
   }
 }
 
@@ -166,10 +207,32 @@ void check_control(const LoopRequest& request, const StepTable& table, const Loo
   }
 }
 
+// "input" or "output" of that name, float32.
+void require(const std::vector<Port>& all, const std::string& name, const std::string& what, const std::string& network) {
+  const Port* port = find_port(all, name);
+  if (!port) throw InputError("the " + network + " has no " + what + " '" + name + "'; it has " + port_names(all));
+  if (port->dtype != DType::f32) {
+    throw InputError("the " + network + "'s " + what + " '" + name + "' must hold float32, not " + to_string(port->dtype));
+  }
+}
+
+// Whether some shape and dtype fits both.
+bool compatible(const Port& a, const Port& b) {
+  return a.dtype == b.dtype && std::ranges::equal(a.shape, b.shape, [](std::int64_t x, std::int64_t y) {
+    return x < 0 || y < 0 || x == y;
+  });
+}
+
 }  // namespace
 
-void check(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports) {
+bool is_per_item(const Tensor& per_step, const Port& port) { return per_step.rank() == port.shape.size() + 1; }
+
+void check(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports,
+           const Network* reuse) {
   table.check();
+  if (table.reuses() && !reuse) {
+    throw InputError("the step table has rows that reuse features, but the loop was made without a reuse network");
+  }
   const Shape& shape = request.shape;
   if (shape.size() < 2 || !std::ranges::all_of(shape, [](std::int64_t extent) { return extent >= 1; })) {
     throw InputError("shape must be (N, C, ...) with every extent at least 1, not " + to_string(shape));
@@ -183,7 +246,8 @@ void check(const LoopRequest& request, const StepTable& table, const Network& ne
   check_control(request, table, ports);
   check_conditions(request, network, ports);
   check_per_step(request, table, network, ports);
-  check_batches(request, table, network, ports);
+  check_batches(request, table, network, ports, false);
+  if (reuse) check_batches(request, table, *reuse, ports, true);
   if (request.initial) check_state(*request.initial, shape, "initial");
   if (table.init_signal != 0 && !request.initial) {
     throw InputError("the step table starts from a given state (init_signal is not 0): initial is needed");
@@ -193,19 +257,34 @@ void check(const LoopRequest& request, const StepTable& table, const Network& ne
 }
 
 void check(const Network& network, const LoopPorts& ports) {
-  const auto require = [](const std::vector<Port>& all, const std::string& name, const std::string& what) {
-    const Port* port = find_port(all, name);
-    if (!port) {
-      throw InputError("the network has no " + what + " '" + name + "'; it has " + port_names(all));
+  require(network.inputs(), ports.state, "input", "network");
+  if (ports.timestep) require(network.inputs(), *ports.timestep, "input", "network");
+  if (ports.control) require(network.inputs(), *ports.control, "input", "network");
+  require(network.outputs(), ports.output, "output", "network");
+}
+
+std::vector<std::string> kept_features(const Network& network, const Network& reuse, const LoopPorts& ports) {
+  require(reuse.outputs(), ports.output, "output", "reuse network");
+  std::vector<std::string> features;
+  for (const Port& port : reuse.inputs()) {
+    const Port* given = find_port(network.inputs(), port.name);
+    const Port* kept = find_port(network.outputs(), port.name);
+    if (!given && !kept) {
+      throw InputError("the reuse network takes '" + port.name + "', which is neither an input of the network, " +
+                       port_names(network.inputs()) + ", nor an output, " + port_names(network.outputs()));
     }
-    if (port->dtype != DType::f32) {
-      throw InputError("the network's " + what + " '" + name + "' must hold float32, not " + to_string(port->dtype));
+    if (!compatible(given ? *given : *kept, port)) {
+      throw InputError("the reuse network's input '" + port.name + "' has another shape or dtype than the network's");
     }
-  };
-  require(network.inputs(), ports.state, "input");
-  if (ports.timestep) require(network.inputs(), *ports.timestep, "input");
-  if (ports.control) require(network.inputs(), *ports.control, "input");
-  require(network.outputs(), ports.output, "output");
+    if (given) continue;
+    if (port.name == ports.output) throw InputError("the reuse network takes '" + port.name + "', the prediction itself");
+    if (port.shape.empty()) throw InputError("the kept feature '" + port.name + "' must have an axis of items");
+    features.push_back(port.name);
+  }
+  if (features.empty()) {
+    throw InputError("the reuse network takes no output of the network, which gives " + port_names(network.outputs()));
+  }
+  return features;
 }
 
 }  // namespace hoirt

@@ -35,7 +35,8 @@ struct LoopRequest {
   std::vector<std::uint64_t> seeds;                   // (N,)
   TensorMap condition;                                // per input (N, ...) or (1, ...)
   TensorMap uncondition;                              // the inputs that differ without the condition
-  TensorMap per_step;                                 // per input (S, ...): row i for every item of step i
+  TensorMap per_step;                                 // per input, for step i: (S, ...) all items, (S, N, ...) each its own
+  TensorMap per_step_uncondition;                     // the same for the inputs that differ without the condition
   std::vector<float> control;                         // (N,) strengths, or one for all
   std::optional<Tensor> initial, known, mask, noise;  // (N, C, ...); mask broadcasts, noise is (K, N, C, ...)
   std::function<bool(const StepInfo&)> on_step;       // after every step; false cancels
@@ -43,10 +44,18 @@ struct LoopRequest {
   std::shared_ptr<const CancelToken> cancel;
 };
 
-// Throws InputError for whatever does not fit the network, the table or the state's shape.
-void check(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports);
+// Whether an input given per step has an axis of items, (S, N, ...): it then has one axis more than the network's input.
+bool is_per_item(const Tensor& per_step, const Port& port);
+
+// Throws InputError for whatever does not fit the networks, the table or the state's shape. `reuse` may be null.
+void check(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports,
+           const Network* reuse);
 
 // Throws InputError unless the network has the ports that the loop needs, as float32.
 void check(const Network& network, const LoopPorts& ports);
+
+// The kept features: the inputs of `reuse` that are outputs of `network`. Throws InputError if there are none, if `reuse`
+// takes what `network` neither takes nor gives, or if it lacks the loop's ports.
+std::vector<std::string> kept_features(const Network& network, const Network& reuse, const LoopPorts& ports);
 
 }  // namespace hoirt

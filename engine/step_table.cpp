@@ -38,11 +38,27 @@ void check_row(const Row& row, std::size_t index) {
   }
 }
 
+// Features of an unguided row have no unconditional half, so no guided row can go on from them.
+void check_reuse(const std::vector<Row>& rows) {
+  if (rows.front().reuse) throw InputError("step table: reuse[0] must be False, as no row before it keeps features");
+  std::size_t full = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (!rows[i].reuse) {
+      full = i;
+    } else if (rows[i].guided() && !rows[full].guided()) {
+      throw InputError("step table: reuse[" + std::to_string(i) + "] must be False: the row is guided, and row " +
+                       std::to_string(full) + ", the last full one, ran without the unconditional half");
+    }
+  }
+}
+
 }  // namespace
 
 bool StepTable::guided() const { return std::ranges::any_of(rows, &Row::guided); }
 
 bool StepTable::uses_known() const { return init_known.has_value() || std::ranges::any_of(rows, &Row::known); }
+
+bool StepTable::reuses() const { return std::ranges::any_of(rows, &Row::reuse); }
 
 std::size_t StepTable::noise_streams() const {
   std::size_t count = init_known ? 2 : 1;
@@ -57,6 +73,7 @@ void StepTable::check() const {
   }
   for (std::size_t i = 0; i < rows.size(); ++i) check_row(rows[i], i);
   if (rows.front().E != 0) throw InputError("step table: E[0] must be 0, as no row before it gives an x0");
+  check_reuse(rows);
   check_finite(init_signal, "init_signal");
   check_finite(init_noise, "init_noise");
   if (init_known) {

@@ -19,6 +19,7 @@ struct Row {
   double A = 0, B = 0, C = 0, D = 0, E = 0, F = 0, G = 0, H = 0;
   double clip = 0;
   bool known = false;
+  bool reuse = false;  // runs the shallow network on the features that the last row without reuse kept
 
   bool guided() const { return guidance != 1; }
 };
@@ -37,6 +38,7 @@ struct StepTable {
 
   bool guided() const;      // some row needs the unconditional half
   bool uses_known() const;  // some blend reads the known state and the mask
+  bool reuses() const;      // some row runs the shallow network
   // Normals that a run consumes, in streams of the state's shape: initial, initial known, then per row n and n'.
   std::size_t noise_streams() const;
   // Throws InputError that names row and column.

@@ -129,6 +129,12 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
   return borrow(start, std::move(part), dtype_, owner_);
 }
 
+Tensor Tensor::row(std::int64_t index) const {
+  Tensor part = rows(index, index + 1);
+  part.shape_.erase(part.shape_.begin());
+  return part;
+}
+
 void Tensor::check_dtype(DType wanted) const {
   if (wanted != dtype_) {
     throw InputError("tensor holds " + to_string(dtype_) + ", not " + to_string(wanted));

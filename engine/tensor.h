@@ -47,6 +47,8 @@ class Tensor {
 
   // Rows [begin, end) of the first axis, sharing this tensor's memory.
   Tensor rows(std::int64_t begin, std::int64_t end) const;
+  // Row `index` without the first axis, sharing this tensor's memory.
+  Tensor row(std::int64_t index) const;
 
  private:
   void check_dtype(DType wanted) const;

@@ -19,6 +19,7 @@ from safetensors.numpy import save
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from .feature_reuse import export_feature_reuse
 from .graphs import AXES, MESH_INPUT, axes_of, make_examples, make_graphs
 from .hollow import is_hollow
 from .onnx_export import Exporter, export_network
@@ -88,6 +89,7 @@ def build_pack(
     storage: Storage = "fp32",
     exporter: Exporter = "trace",
     overwrite: bool = False,
+    feature_reuse: bool = False,
     key: str | None = None,
     watch: Watch | None = None,
 ) -> Path:
@@ -100,7 +102,8 @@ def build_pack(
     (21,V) float32, needed with mesh. landmarker: mediapipe's hand_landmarker.task, copied into the pack.
     settings: overrides of DEFAULT_SETTINGS; the VAE's factor and scaling factor, the size multiple that the
     UNet wants and the storage are filled in here. The modules are put into eval mode and otherwise left
-    alone.
+    alone. feature_reuse: writes the step's variants that keep and reuse features too (feature_reuse.py), a
+    few graphs that share its weights.
     key: names the inputs; finished networks of an interrupted build of the same key are reused (see
     `new_pack`). watch: is told what happens.
     """
@@ -137,6 +140,10 @@ def build_pack(
                     found = export_network(module, example, axes, path, storage, exporter, watch.written)
                 finish_network(folder, role, found)
             hashes |= found
+        roles = [*streamed, *given]
+        if feature_reuse:
+            step = examples["step"], axes_of("step", streamed["step"], examples["step"])
+            roles += export_feature_reuse(folder, unet, controlnet, *step, storage, exporter)
         (folder / "tokenizer.json").write_text(tokens.text, encoding="utf-8")
         if tokens_2 is not None:
             (folder / "tokenizer_2.json").write_text(tokens_2.text, encoding="utf-8")
@@ -158,9 +165,7 @@ def build_pack(
                 "transformers": transformers.__version__,
                 **(provenance or {}),
             },
-            "networks": {
-                role: describe_network(folder / f"{role}.onnx") for role in sorted({**streamed, **given})
-            },
+            "networks": {role: describe_network(folder / f"{role}.onnx") for role in sorted(roles)},
             "scheduler": _scheduler(scheduler_config),
             "tokenizer": _tokenizer("tokenizer.json", tokens),
             **({} if tokens_2 is None else {"tokenizer_2": _tokenizer("tokenizer_2.json", tokens_2)}),

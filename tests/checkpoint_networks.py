@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from export.checkpoints import configs
-from export.checkpoints.lazy import Component, TensorInfo
+from export.checkpoints.lazy import Component, LazyTensor, TensorInfo, Weights
 from export.checkpoints.modules import empty_module
 
 # The real architectures, small: four levels, SD 1's head count, SDXL's heads of 64 channels.
@@ -146,17 +146,22 @@ def tiny_networks(
 ) -> dict[str, Component]:
     channels = {"in_channels": 9 if inpaint else 4}
     if kind == "sd15":
-        return random_networks(
-            kind, seed, unet={**TINY_SD15, **channels}, vae=TINY_VAE, text_encoder=TINY_CLIP
-        )
-    return random_networks(
-        kind,
-        seed,
-        unet={**TINY_SDXL, **channels},
-        vae=TINY_VAE_SDXL,
-        text_encoder=TINY_CLIP_32,
-        text_encoder_2=TINY_CLIP_2,
-    )
+        parts = {"unet": {**TINY_SD15, **channels}, "vae": TINY_VAE, "text_encoder": TINY_CLIP}
+    else:
+        parts = {
+            "unet": {**TINY_SDXL, **channels},
+            "vae": TINY_VAE_SDXL,
+            "text_encoder": TINY_CLIP_32,
+            "text_encoder_2": TINY_CLIP_2,
+        }
+    return {name: held(random_component(config, seed)) for name, config in parts.items()}
+
+
+def held(component: Component) -> Component:
+    """The same network with its weights in memory, for small ones that are read often."""
+    weights = {key: component.weights.read(key) for key in component.weights.infos()}
+    tensors = {k: LazyTensor(tuple(v.shape), v.dtype, lambda v=v: v) for k, v in weights.items()}
+    return Component(component.config, Weights(tensors), component.files)
 
 
 def load(component: Component) -> nn.Module:

@@ -18,6 +18,7 @@ def table(steps: int, **given: object) -> SimpleNamespace:
     """A step table with every column; columns left out do nothing, numbers are repeated over the rows."""
     columns: dict[str, object] = {name: np.zeros(steps) for name in COLUMNS}
     columns |= {"guidance": np.ones(steps), "control": np.ones(steps), "known": np.zeros(steps, bool)}
+    columns["reuse"] = np.zeros(steps, bool)
     columns |= {"init_signal": 0.0, "init_noise": 1.0, "init_known": None}
     for name, value in given.items():
         scalar = name.startswith("init_")

@@ -11,7 +11,7 @@ import checkpoint_tools as tools
 import pytest
 import torch
 from checkpoint_files import Entry, write_safetensors
-from checkpoint_networks import TINY_CLIP_32
+from checkpoint_networks import TINY_CLIP_32, held
 
 from export.checkpoints import (
     CheckpointError,
@@ -27,7 +27,7 @@ Networks = dict[str, Component]
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
-    control = tools.random_component(tools.TINY_CONTROLNET_SD15, seed=1)
+    control = held(tools.random_component(tools.TINY_CONTROLNET_SD15, seed=1))
     return {**tools.tiny_networks("sd15"), "controlnet": control}
 
 

@@ -81,10 +81,10 @@ def test_overlapping_boxes_are_one_hand() -> None:
     assert [round(hand.score, 1) for hand in found] == [0.9, 0.7]
 
 
-def test_at_most_eight_best_first() -> None:
+def test_at_most_max_hands_best_first() -> None:
     given_maps = maps()
     given_maps["side"][:] = np.log(0.03)
-    given_maps["score"][::4, ::4] = np.linspace(0.5, 0.99, 36).reshape(6, 6)
+    given_maps["score"][::2, ::2] = np.linspace(0.5, 0.99, 144).reshape(12, 12)
     scores = [hand.score for hand in decode(given_maps, plain(), 0.5)]
     assert len(scores) == MAX_HANDS and scores == sorted(scores, reverse=True) and scores[0] > 0.98
 

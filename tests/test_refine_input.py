@@ -36,7 +36,7 @@ from blobs import scene
         ({"noise": np.zeros(3)}, "noise"),
         ({"noise": np.full((1, 1, 4, 16, 16), np.nan)}, "noise"),
         ({"noise": "x"}, "noise"),
-        ({"hands": 3}, "hands must be a list"),
+        ({"hands": 3}, 'hands must be "all"'),
         ({"hands": [(1, 2, 3)]}, r"hands\[0\]"),
         ({"hands": [(5, 5, 1, 1)]}, "empty or outside"),
         ({"hands": [(900, 900, 990, 990)]}, "empty or outside"),

@@ -40,6 +40,16 @@ def test_depth_and_region_agree(picture) -> None:
     assert both.sum() > 0.9 * either.sum()
 
 
+def test_distance_shows_the_hands_and_their_arms(picture) -> None:
+    assert picture.distance.shape == (256, 256) and picture.distance.dtype == np.float32
+    assert (picture.distance[picture.depth > 0] > 0.2).all()
+    assert ((picture.distance > 0) & (picture.depth == 0)).sum() > 200  # forearm or sleeve
+    # Of one hand, what the depth map calls nearer is nearer.
+    order = np.argsort(picture.distance[picture.depth > 0])
+    if len(picture.hands) == 1:
+        assert (np.diff(picture.depth[picture.depth > 0][order].astype(int)) <= 0).all()
+
+
 def test_keypoints_lie_on_the_hand(picture) -> None:
     for hand in picture.hands:
         points = np.round(hand.keypoints).astype(int)

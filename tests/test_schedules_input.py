@@ -161,6 +161,10 @@ def test_table_checks_itself() -> None:
         ({"E": [1, 0, 0, 0]}, "E must be 0 in row 0"),
         ({"clip": [-1, 0, 0, 0]}, "clip must be >= 0"),
         ({"known": [0, 1, 1, 0]}, "known must be bool"),
+        ({"reuse": [0, 1, 1, 0]}, "reuse must be bool"),
+        ({"reuse": np.zeros(3, bool)}, "reuse must be bool"),
+        ({"reuse": np.ones(4, bool)}, "reuse must be False in row 0"),
+        ({"reuse": np.arange(4) == 2, "guidance": [2, 1, 2, 2]}, "False in row 2: it is guided, and row 1"),
         ({"init_noise": math.inf}, "must be finite"),
         ({"init_known": (1.0, math.nan)}, "must be finite"),
         ({"timestep": 3.0}, "columns of shape"),
@@ -195,7 +199,7 @@ WORDS += [
     "x",
     "",
 ]
-LISTS = [[], [1.0], [0.9, 0.5], [3, 2, 1, 0], [4, 3, 2, 1], {}]
+LISTS: list[Any] = [[], [1.0], [0.25, 0.5], [0.9, 0.5], [3, 2, 1, 0], [4, 3, 2, 1], {}]
 ARGUMENTS = [
     "guidance",
     "eta",
@@ -205,6 +209,8 @@ ARGUMENTS = [
     "use_clipped_model_output",
     "timesteps",
     "sigmas",
+    "guidance_interval",
+    "reuse_every",
 ]
 
 

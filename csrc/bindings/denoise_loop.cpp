@@ -73,13 +73,15 @@ std::vector<float> control_from(const py::object& control) {
 
 std::unique_ptr<DenoiseLoop> make_loop(std::shared_ptr<Network> network, std::string state,
                                        std::optional<std::string> timestep, std::optional<std::string> control,
-                                       std::string output) {
+                                       std::string output, std::optional<std::shared_ptr<Network>> reuse) {
   return std::make_unique<DenoiseLoop>(
-      std::move(network), LoopPorts{std::move(state), std::move(timestep), std::move(control), std::move(output)});
+      std::move(network), LoopPorts{std::move(state), std::move(timestep), std::move(control), std::move(output)},
+      reuse.value_or(nullptr));
 }
 
 LoopResult run(DenoiseLoop& loop, const TableLike& table, const IntegerSequence& shape, const IntegerSequence& seeds,
-               const ArrayMap& condition, const ArrayMap& uncondition, const ArrayMap& per_step, const ArrayLike& control,
+               const ArrayMap& condition, const ArrayMap& uncondition, const ArrayMap& per_step,
+               const ArrayMap& per_step_uncondition, const ArrayLike& control,
                const OptionalArray& initial, const OptionalArray& known, const OptionalArray& mask,
                const OptionalArray& noise, const StepCallback& on_step, const std::optional<std::shared_ptr<CancelToken>>& cancel) {
   const StepTable rows = table_from(table);
@@ -89,6 +91,7 @@ LoopResult run(DenoiseLoop& loop, const TableLike& table, const IntegerSequence&
   request.condition = tensors_from(condition, "condition");
   request.uncondition = tensors_from(uncondition, "uncondition");
   request.per_step = tensors_from(per_step, "per_step");
+  request.per_step_uncondition = tensors_from(per_step_uncondition, "per_step_uncondition");
   request.control = control_from(control);
   request.initial = optional_tensor(initial, "initial");
   request.known = optional_tensor(known, "known");
@@ -128,18 +131,23 @@ void register_denoise_loop(py::module_& module) {
   py::class_<DenoiseLoop>(module, "DenoiseLoop", py::release_gil_before_calling_cpp_dtor(),
                           "Denoises a state row by row of a step table. Thread-safe; buffers are kept between runs.\n\n"
                           "`state`, `timestep` (or None), `control` (or None) and `output` name the network's ports; its\n"
-                          "other inputs are conditions, or given per step. Guided rows run one batch of 2 N, the unconditional half first.")
+                          "other inputs are conditions, or given per step. Guided rows run one batch of 2 N, the unconditional half first.\n\n"
+                          "`reuse` (or None) is a shallow network for the table's rows with `reuse`. It takes inputs of `network` and, by\n"
+                          "name, outputs of it, the `features`: what they were in the last row without `reuse`, times control as it was then.")
       .def(py::init(&make_loop), py::arg("network").none(false), py::kw_only(), py::arg("state") = "sample",
-           py::arg("timestep") = "timestep", py::arg("control") = "control_scale", py::arg("output") = "prediction")
+           py::arg("timestep") = "timestep", py::arg("control") = "control_scale", py::arg("output") = "prediction", py::arg("reuse") = py::none())
+      .def_property_readonly("features", &DenoiseLoop::features,
+                             "Names of the outputs of `network` that rows with `reuse` take; [] without a reuse network.")
       .def("run", &run, py::arg("table"), py::kw_only(), py::arg("shape"), py::arg("seeds"),
            py::arg("condition") = py::dict(), py::arg("uncondition") = py::dict(),
-           py::arg("per_step") = py::dict(), py::arg("control") = 1.0,
+           py::arg("per_step") = py::dict(), py::arg("per_step_uncondition") = py::dict(), py::arg("control") = 1.0,
            py::arg("initial") = py::none(), py::arg("known") = py::none(), py::arg("mask") = py::none(),
            py::arg("noise") = py::none(), py::arg("on_step") = py::none(), py::arg("cancel") = py::none(),
            "Runs `table` (a StepTable or any object with its columns) on a state of `shape` (N, C, ...).\n\n"
            "seeds: N integers, 64 bits each; an item's noise depends on its own seed only.\n"
            "condition: inputs of the network, N or 1 items each; uncondition: those that differ without the condition.\n"
-           "per_step: inputs of the network (S, ...), row i for all items of step i.\n"
+           "per_step: inputs of the network, row i for step i: (S, ...) for all items, or with one axis more (S, N, ...)\n"
+           "or (S, 1, ...) for each; per_step_uncondition: those that differ without the condition.\n"
            "control: control strength, one or N. initial: given state, needed if the table's init_signal is not 0.\n"
            "known, mask: known state, and where to regenerate it (1) or keep it (0); the mask broadcasts.\n"
            "noise: float32 (K, ...) instead of Philox: initial, initial known, then per row n and n' where used.\n"

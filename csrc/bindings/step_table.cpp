@@ -17,10 +17,13 @@ namespace py = pybind11;
 namespace hoirt::bindings {
 namespace {
 
-struct Column {
+template <typename T>
+struct ColumnOf {
   const char* name;
-  double Row::*member;
+  T Row::*member;
 };
+using Column = ColumnOf<double>;
+using Flag = ColumnOf<bool>;
 
 constexpr std::array<Column, 12> columns{{{"timestep", &Row::timestep},
                                           {"guidance", &Row::guidance},
@@ -34,6 +37,7 @@ constexpr std::array<Column, 12> columns{{{"timestep", &Row::timestep},
                                           {"G", &Row::G},
                                           {"H", &Row::H},
                                           {"clip", &Row::clip}}};
+constexpr std::array<Flag, 2> flags{{{"known", &Row::known}, {"reuse", &Row::reuse}}};
 
 // One column as float64 (or bool as 0 and 1); `rows` is set by the first and required of the others.
 std::vector<double> read_column(const py::object& values, const std::string& name, std::optional<std::size_t>& rows) {
@@ -71,10 +75,14 @@ StepTable build(const Get& get) {
     table.rows.resize(values.size());
     for (std::size_t i = 0; i < values.size(); ++i) table.rows[i].*column.member = values[i];
   }
-  const std::vector<double> known = read_column(get("known"), "known", rows);
-  for (std::size_t i = 0; i < known.size(); ++i) {
-    if (known[i] != 0 && known[i] != 1) throw InputError("step table: known must hold booleans");
-    table.rows[i].known = known[i] != 0;
+  for (const Flag& flag : flags) {
+    const std::vector<double> values = read_column(get(flag.name), flag.name, rows);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (values[i] != 0 && values[i] != 1) {
+        throw InputError("step table: " + std::string(flag.name) + " must hold booleans");
+      }
+      table.rows[i].*flag.member = values[i] != 0;
+    }
   }
   table.init_signal = read_number(get("init_signal"), "init_signal");
   table.init_noise = read_number(get("init_noise"), "init_noise");
@@ -93,8 +101,9 @@ StepTable build(const Get& get) {
 StepTable from_columns(const py::KWArgs<OptionalArray>& named) {
   for (const auto item : named) {
     const std::string name = py::str(item.first);
-    const bool is_column = std::ranges::any_of(columns, [&](const Column& column) { return name == column.name; });
-    if (!is_column && name != "known" && name != "init_signal" && name != "init_noise" && name != "init_known") {
+    const auto is_named = [&](const auto& column) { return name == column.name; };
+    const bool is_column = std::ranges::any_of(columns, is_named) || std::ranges::any_of(flags, is_named);
+    if (!is_column && name != "init_signal" && name != "init_noise" && name != "init_known") {
       throw InputError("step table: unknown column '" + name + "'");
     }
   }
@@ -124,7 +133,11 @@ py::array_t<T> column_of(const StepTable& table, const auto& read) {
 StepTable table_from(const py::object& object) {
   if (py::isinstance<StepTable>(object)) return py::cast<StepTable>(object);
   return build([&object](const std::string& name) -> py::object {
-    if (!py::hasattr(object, name.c_str())) throw InputError("step table: the object given has no '" + name + "'");
+    if (!py::hasattr(object, name.c_str())) {
+      // A table made before there was reuse has no such column.
+      if (name == "reuse" && py::hasattr(object, "known")) return py::module_::import("numpy").attr("zeros_like")(object.attr("known"));
+      throw InputError("step table: the object given has no '" + name + "'");
+    }
     return object.attr(name.c_str());
   });
 }
@@ -137,13 +150,14 @@ void register_step_table(py::module_& module) {
       "    x0  = A x + B out                   clamped to +-clip if clip > 0\n"
       "    x'  = C x + D x0 + E x0_prev + F n\n"
       "    x'  = m x' + (1 - m)(G z + H n')    in rows that are `known`\n"
-      "and x_init = init_signal * given state + init_noise * n, then the known region at init_known = (G, H).");
+      "and x_init = init_signal * given state + init_noise * n, then the known region at init_known = (G, H).\n"
+      "Rows with `reuse` run the loop's shallow network on the features that the last row without it kept.");
   table
       .def_static("from_columns", &from_columns,
-                  "From columns (S,) by name; left out: guidance and control 1, others 0, known False,\n"
-                  "init_signal 0, init_noise 1, init_known None. Raises InputError.")
+                  "From columns (S,) by name; left out: guidance and control 1, others 0, known and reuse\n"
+                  "False, init_signal 0, init_noise 1, init_known None. Raises InputError.")
       .def_static("of", [](const TableLike& object) { return table_from(object); }, py::arg("table"),
-                  "From any object with every column and scalar as an attribute. Raises InputError.")
+                  "From any object with every column (reuse may be missing) and scalar as an attribute. Raises InputError.")
       .def("__len__", [](const StepTable& self) { return self.rows.size(); })
       .def_property_readonly("guided", &StepTable::guided, "Whether some row runs the unconditional half.")
       .def_property_readonly("noise_streams", &StepTable::noise_streams,
@@ -159,8 +173,11 @@ void register_step_table(py::module_& module) {
       return column_of<double>(self, [member](const Row& row) { return row.*member; });
     });
   }
-  table.def_property_readonly(
-      "known", [](const StepTable& self) { return column_of<bool>(self, [](const Row& row) { return row.known; }); });
+  for (const Flag& flag : flags) {
+    table.def_property_readonly(flag.name, [member = flag.member](const StepTable& self) {
+      return column_of<bool>(self, [member](const Row& row) { return row.*member; });
+    });
+  }
 }
 
 }  // namespace hoirt::bindings

@@ -39,7 +39,9 @@ def _build(name: str, config: Mapping[str, Any]) -> nn.Module:
     import diffusers
     import transformers
 
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
+    plain: dict[str, Any] = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in config.items()
+    }
     if name in ("UNet2DConditionModel", "ControlNetModel", "AutoencoderKL"):
         module: nn.Module = getattr(diffusers, name).from_config(plain)
         return module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from transformers import CLIPTokenizer
 
@@ -30,7 +31,7 @@ def read_tokenizer(folder: Path, pad_token: str | None = None) -> CLIPTokenizer:
             raise CheckpointError(f"{folder / name}: larger than any tokenizer")
     if "vocab.json" in names:
         read_json(folder / "vocab.json")  # a plain error for a broken download
-    extra = {} if pad_token is None else {"pad_token": pad_token}
+    extra: dict[str, Any] = {} if pad_token is None else {"pad_token": pad_token}
     try:
         tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True, **extra)
         ids = tokenizer("a hand")["input_ids"]

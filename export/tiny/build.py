@@ -76,6 +76,7 @@ def build(work: Path, out: Path) -> Path:
         provenance=provenance,
         storage="fp16",
         overwrite=True,
+        feature_reuse=True,
     )
 
 

@@ -84,17 +84,18 @@ class StepTable:
         x'  = C x + D x0 + E x0_prev + F n
         x'  = m x' + (1 - m)(G z + H n')    in rows that are `known`
     and x_init = init_signal * given state + init_noise * n, then the known region at init_known = (G, H).
+    Rows with `reuse` run the loop's shallow network on the features that the last row without it kept.
     """
     @staticmethod
     def from_columns(**kwargs: numpy.typing.ArrayLike | None) -> StepTable:
         """
-        From columns (S,) by name; left out: guidance and control 1, others 0, known False,
-        init_signal 0, init_noise 1, init_known None. Raises InputError.
+        From columns (S,) by name; left out: guidance and control 1, others 0, known and reuse
+        False, init_signal 0, init_noise 1, init_known None. Raises InputError.
         """
     @staticmethod
     def of(table: typing.Any) -> StepTable:
         """
-        From any object with every column and scalar as an attribute. Raises InputError.
+        From any object with every column (reuse may be missing) and scalar as an attribute. Raises InputError.
         """
     def __len__(self) -> int: ...
     @property
@@ -137,6 +138,8 @@ class StepTable:
         """
         How many draws of the state's shape a run makes: the length of `noise`.
         """
+    @property
+    def reuse(self) -> numpy.typing.NDArray[numpy.bool]: ...
     @property
     def timestep(self) -> numpy.typing.NDArray[numpy.float64]: ...
 
@@ -279,6 +282,9 @@ class DenoiseLoop:
 
     `state`, `timestep` (or None), `control` (or None) and `output` name the network's ports; its
     other inputs are conditions, or given per step. Guided rows run one batch of 2 N, the unconditional half first.
+
+    `reuse` (or None) is a shallow network for the table's rows with `reuse`. It takes inputs of `network` and, by
+    name, outputs of it, the `features`: what they were in the last row without `reuse`, times control as it was then.
     """
     def __init__(
         self,
@@ -288,6 +294,7 @@ class DenoiseLoop:
         timestep: str | None = "timestep",
         control: str | None = "control_scale",
         output: str = "prediction",
+        reuse: Network | None = None,
     ) -> None: ...
     def run(
         self,
@@ -298,6 +305,7 @@ class DenoiseLoop:
         condition: collections.abc.Mapping[str, numpy.typing.ArrayLike] = {},
         uncondition: collections.abc.Mapping[str, numpy.typing.ArrayLike] = {},
         per_step: collections.abc.Mapping[str, numpy.typing.ArrayLike] = {},
+        per_step_uncondition: collections.abc.Mapping[str, numpy.typing.ArrayLike] = {},
         control: numpy.typing.ArrayLike = 1.0,
         initial: numpy.typing.ArrayLike | None = None,
         known: numpy.typing.ArrayLike | None = None,
@@ -311,13 +319,19 @@ class DenoiseLoop:
 
         seeds: N integers, 64 bits each; an item's noise depends on its own seed only.
         condition: inputs of the network, N or 1 items each; uncondition: those that differ without the condition.
-        per_step: inputs of the network (S, ...), row i for all items of step i.
+        per_step: inputs of the network, row i for step i: (S, ...) for all items, or with one axis more (S, N, ...)
+        or (S, 1, ...) for each; per_step_uncondition: those that differ without the condition.
         control: control strength, one or N. initial: given state, needed if the table's init_signal is not 0.
         known, mask: known state, and where to regenerate it (1) or keep it (0); the mask broadcasts.
         noise: float32 (K, ...) instead of Philox: initial, initial known, then per row n and n' where used.
         on_step(StepInfo): returning False raises Cancelled. cancel: a CancelToken.
 
         All arrays are float32 on the CPU. Raises InputError, BackendError, Cancelled, KeyboardInterrupt.
+        """
+    @property
+    def features(self) -> list[str]:
+        """
+        Names of the outputs of `network` that rows with `reuse` take; [] without a reuse network.
         """
 
 def coloured_depth(

@@ -124,6 +124,22 @@ TEST(loop_serves_many_threads_with_the_same_bits) {
   CHECK(wrong == 0);
 }
 
+TEST(loop_gives_each_item_and_half_its_own_input_per_step) {
+  DenoiseLoop loop(std::make_shared<Affine>(), {});
+  const auto wanted = values(loop.run(make_table(4), make_request(2)).latents);  // the same offsets in every step
+  LoopRequest request = make_request(2);
+  request.condition.clear(), request.uncondition.clear();
+  request.per_step.emplace("offset", filled({4}, 0.1f));
+  request.per_step_uncondition.emplace("offset", filled({4, 2}, -0.1f));
+  CHECK(values(loop.run(make_table(4), request).latents) == wanted);
+  request.per_step.at("offset") = filled({4, 2}, 0.1f);
+  CHECK(values(loop.run(make_table(4), request).latents) == wanted);
+  request.per_step.at("offset").data<float>()[3] = 0.5f;  // item 1 in step 1
+  const auto other = values(loop.run(make_table(4), request).latents);
+  CHECK(std::equal(other.begin(), other.begin() + 10, wanted.begin()));
+  CHECK(!std::equal(other.begin() + 10, other.end(), wanted.begin() + 10));
+}
+
 TEST(loop_blends_the_known_region) {
   DenoiseLoop loop(std::make_shared<Affine>(), {});
   StepTable table = make_table(3);
@@ -202,5 +218,14 @@ TEST(loop_refuses_what_does_not_fit) {
   refuses("mask must lie in 0..1", [](R r, T t) {
     t.rows[0].known = true, r.known = filled({2, 2, 5}, 0), r.mask = filled({2, 1, 5}, 2);
   });
+  refuses("per_step names 'offset'", [](R r, T) { r.per_step.emplace("offset", filled({3}, 0)); });
+  refuses("must have 2 (or 1) items on its second axis", [](R r, T) {
+    r.condition.clear(), r.uncondition.clear(), r.per_step.emplace("offset", filled({3, 3}, 0));
+  });
+  refuses("1 axes (S, ...) or 2 axes (S, N, ...)", [](R r, T) {
+    r.condition.clear(), r.uncondition.clear(), r.per_step.emplace("offset", filled({3, 2, 1}, 0));
+  });
+  refuses("but per_step does not", [](R r, T) { r.per_step_uncondition.emplace("offset", filled({3}, 0)); });
+  refuses("made without a reuse network", [](R, T t) { t.rows[1].reuse = true; });
   refuses("draws 4 times", [](R r, T) { r.noise = filled({3, 2, 2, 5}, 0); });
 }

@@ -25,6 +25,17 @@ TEST(tensor_rows_share_memory) {
   CHECK_THROWS(InputError, "rows [0, 0)", Tensor(Shape{}, DType::f32).rows(0, 0));
 }
 
+TEST(tensor_row_shares_memory_and_drops_the_axis) {
+  Tensor tensor({2, 3, 1}, DType::i32);
+  Tensor part = tensor.row(1);
+  CHECK((part.shape() == Shape{3, 1}) && part.size() == 3 && part.bytes() == 12);
+  part.data<std::int32_t>()[2] = 7;
+  CHECK(tensor.data<std::int32_t>()[5] == 7);
+  CHECK(tensor.row(0).row(2).shape() == Shape{1});
+  CHECK_THROWS(InputError, "rows [2, 3)", tensor.row(2));
+  CHECK_THROWS(InputError, "rows [0, 1)", Tensor(Shape{}, DType::f32).row(0));
+}
+
 TEST(tensor_rows_keep_their_owner_alive) {
   Tensor part;
   {

@@ -43,6 +43,7 @@ class Picture:
     depth: Bytes  # (H, W): 255 near .. 51 far per hand, 0 elsewhere (HandRefiner 1.7)
     region: Bytes  # (H, W) 0 or 1: hand without forearm, well-formed
     malformed_region: Bytes  # (H, W) 0 or 1
+    distance: Floats  # (H, W) metres along the view to hand, forearm or sleeve, well-formed; 0 elsewhere
     hands: tuple[HandTruth, ...]
 
 
@@ -198,7 +199,7 @@ def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Pic
     good: list[_Part] = []
     bad: list[_Part] = []
     truths: list[HandTruth] = []
-    depth_map = np.zeros((size, size), np.uint8)
+    depth_map, distance = np.zeros((size, size), np.uint8), np.zeros((size, size), np.float32)
     model = HandModel.load("right")
     sides = [str(s) for s in rng.permutation(["left", "right"])]
     for h in range(count):
@@ -263,4 +264,5 @@ def make_picture(seed: int, *, size: int = 256, hands: int | None = None) -> Pic
         regions.append((_shrink((index >= 0).astype(np.float32)) > 0.5).astype(np.uint8))
         if parts is good:
             depth_map = _encode_depth(depth, index, count)
-    return Picture(images[0], images[1], depth_map, regions[0], regions[1], tuple(truths))
+            distance = depth[1::OVERSAMPLING, 1::OVERSAMPLING].copy()
+    return Picture(images[0], images[1], depth_map, *regions, distance, tuple(truths))

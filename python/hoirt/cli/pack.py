@@ -1,4 +1,4 @@
-"""`hoirt pack info|verify|build`: what a model pack holds, whether it is sound, and making one."""
+"""`hoirt pack info|verify|build|quantize`: what a pack holds, whether it is sound, and making one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hoirt.cli import build
+from hoirt.cli import build, quantize
 from hoirt.errors import InputError, PackError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def add_parser(
     common: argparse.ArgumentParser | None = None,
 ) -> None:
     """Adds `pack` to the main command; `common` holds the options that all commands share."""
-    pack = subparsers.add_parser("pack", help="look into model packs, verify or build them")
+    pack = subparsers.add_parser("pack", help="look into model packs, verify, build or quantise them")
     actions = pack.add_subparsers(dest="action", required=True)
     for action, text in (
         ("info", "print what a pack holds"),
@@ -34,6 +34,7 @@ def add_parser(
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.set_defaults(run=run)
     build.add_parser(actions, common)
+    quantize.add_parser(actions, common)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,34 +1,87 @@
-"""Hand detection: letterbox, decode the detector's maps, suppress double finds."""
+"""Hand detection by a pack's network: letterbox, decode its maps, suppress double finds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hoirt.hands.hand import Side
-from hoirt.hands.window import Box, to_network
+from hoirt.hands.window import Box, Window, to_network
 from hoirt.imaging import resize
 
 if TYPE_CHECKING:
     from hoirt._core import Network
 
 INPUT_SIZE = 192
-MAX_HANDS = 8
+MAX_HANDS = 64  # in one picture; bounds the time a picture can take
 _OVERLAP = 0.4  # intersection over union above which two boxes are one hand
 _SMALLEST = 4.0  # pixels of the letterboxed picture
+_AROUND = 2.0  # side of the square that is looked at for a told box, in sides of the box
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A square box in pixels of the picture, the confidence 0..1 and the side."""
+    """One hand seen, before there is a mesh.
+
+    Attributes:
+        box: square (x0, y0, x1, y1) in pixels of the picture.
+        score: the confidence 0..1; 1.0 for hands told by the caller.
+        side: "left" or "right".
+        left: probability 0..1 that it is a left hand; None where `side` is certain.
+        keypoints: (21, 2) float32 pixels of the picture, in the order of `Hand.keypoints`, if they were seen.
+        z: (21,) float32, depth of the keypoints relative to the wrist in pixels, smaller is nearer; mediapipe
+            only.
+    """
 
     box: Box
     score: float
     side: Side
+    left: float | None = None
+    keypoints: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    z: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+
+class Detector(Protocol):
+    """What finds hands: a pack's network or mediapipe's."""
+
+    input_size: int  # side in pixels of the square that the whole picture is shrunk to
+    threshold: float  # lowest confidence, where the caller names none
+
+    def __call__(self, picture: NDArray[np.uint8], threshold: float) -> list[Detection]:
+        """Hands of an RGB uint8 picture (H, W, 3), best first, at most MAX_HANDS."""
+
+    def look_at(self, picture: NDArray[np.uint8], box: Box) -> Detection:
+        """What can be seen of the hand that the caller says is in `box`; keeps the box."""
+
+
+class MapDetector:
+    """The pack's `detector` network. Safe to share between threads."""
+
+    input_size = INPUT_SIZE
+
+    def __init__(self, network: Network, threshold: float) -> None:
+        self._network = network
+        self.threshold = threshold
+
+    def __call__(self, picture: NDArray[np.uint8], threshold: float) -> list[Detection]:
+        """As in Detector."""
+        square, frame = letterbox(picture)
+        return decode(self._maps(square), frame, threshold)
+
+    def look_at(self, picture: NDArray[np.uint8], box: Box) -> Detection:
+        """As in Detector: the side is what the network sees at its best cell in the box and around it."""
+        maps = self._maps(Window.around(box, _AROUND).look(picture, (INPUT_SIZE, INPUT_SIZE)))
+        best = int(np.argmax(np.nan_to_num(maps["score"])))
+        left = _probability(np.ravel(maps["left"])[best])
+        return Detection(box, 1.0, side_of(left), left)
+
+    def _maps(self, square: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        maps = self._network.run({"image": to_network([square])})
+        return {name: np.asarray(values)[0] for name, values in maps.items()}
 
 
 @dataclass(frozen=True)
@@ -61,13 +114,6 @@ def letterbox(picture: NDArray[np.uint8], size: int = INPUT_SIZE) -> tuple[NDArr
     return square, Letterbox((height, width), w / width, h / height, left, top)
 
 
-def detect(network: Network, picture: NDArray[np.uint8], threshold: float) -> list[Detection]:
-    """Hands in an RGB uint8 picture (H, W, 3), best first, at most 8, by the pack's `detector` network."""
-    square, frame = letterbox(picture)
-    maps = network.run({"image": to_network([square])})
-    return decode({name: np.asarray(values)[0] for name, values in maps.items()}, frame, threshold)
-
-
 def decode(maps: Mapping[str, NDArray[Any]], frame: Letterbox, threshold: float) -> list[Detection]:
     """Boxes from the maps of one picture.
 
@@ -90,21 +136,39 @@ def decode(maps: Mapping[str, NDArray[Any]], frame: Letterbox, threshold: float)
         box = (x - half, y - half, x + half, y + half)
         if not np.isfinite(half) or any(iou(box, other.box) > _OVERLAP for other in found):
             continue
-        side: Side = "left" if maps["left"][row, column] > 0.5 else "right"
-        found.append(Detection(box, float(score[row, column]), side))
+        left = _probability(maps["left"][row, column])
+        found.append(Detection(box, min(float(score[row, column]), 1.0), side_of(left), left))
         if len(found) == MAX_HANDS:
             break
     return found
 
 
+def side_of(left: float) -> Side:
+    """The likelier side for the probability of a left hand."""
+    return "left" if left > 0.5 else "right"
+
+
 def iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes, 0..1."""
+    common = intersection(a, b)
+    return common / (area(a) + area(b) - common) if common else 0.0
+
+
+def intersection(a: Box, b: Box) -> float:
+    """Area that two boxes share, in pixels."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def area(box: Box) -> float:
+    """Of a box, in pixels."""
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _probability(value: Any) -> float:
+    """NaN tells nothing, so it is one half."""
+    return float(np.clip(np.nan_to_num(value, nan=0.5), 0.0, 1.0))
 
 
 def _highest_neighbour(score: NDArray[Any]) -> NDArray[Any]:

@@ -39,6 +39,10 @@ class Hand:
             because its mesh was estimated in a crop of its own; distances of two hands do not compare.
         region: (n, n) float32, probability over the square crop of 1.3 times the box that a pixel shows hand,
             malformed parts included; None if the pack's mesh network does not tell.
+        malformed: how malformed the hand in the picture is, 0 (well formed) to 1; hands="malformed" takes
+            those above 0.5. None if nothing was seen to judge by.
+        landmarks: (21, 3) float32, what a landmarker saw of the keypoints: x, y in pixels of the picture, z
+            relative to the wrist in pixels, smaller is nearer; None without a landmarker.
     """
 
     box: Box
@@ -50,6 +54,8 @@ class Hand:
     faces: NDArray[np.int32] = field(repr=False)
     camera: Camera = field(repr=False)
     region: NDArray[np.float32] | None = field(default=None, repr=False)
+    malformed: float | None = None
+    landmarks: NDArray[np.float32] | None = field(default=None, repr=False)
 
     @property
     def apparent_scale(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from hoirt.errors import BackendError
 from hoirt.hands.detect import Detection
 from hoirt.hands.hand import Camera, Hand, project
+from hoirt.hands.released import CROP, released_crop
 from hoirt.hands.window import Window, to_network
 
 if TYPE_CHECKING:
@@ -42,13 +44,31 @@ class MeshEstimator:
         """One Hand per detection; `picture` is RGB uint8 (H, W, 3)."""
         return [self._fit(picture, found) for found in detections]
 
+    def released(self, picture: NDArray[np.uint8], found: Detection) -> Hand:
+        """The Hand as the released HandRefiner fits it, in the crop of the landmarks that were seen.
+
+        Its box is that crop over `box_scale`, so that a region map covers what it says. Without landmarks, or
+        with a network of another input than MeshGraphormer's, it is the usual fit.
+        """
+        if found.keypoints is None or self._input_size != CROP:
+            return self._fit(picture, found)
+        size = picture.shape[:2]
+        crop = released_crop(found.keypoints.astype(np.float64) / size[::-1], size)
+        window = Window(crop.left, crop.top, crop.side, crop.side)
+        x, y, half = crop.left + crop.side / 2, crop.top + crop.side / 2, crop.side / self.box_scale / 2
+        found = replace(found, box=(x - half, y - half, x + half, y + half))
+        return self._estimate(found, window, crop.look(picture, mirrored=found.side == "left"))
+
     def _fit(self, picture: NDArray[np.uint8], found: Detection) -> Hand:
-        # One hand at a time: in a larger batch a matrix product may round otherwise, and a hand shall not
-        # depend on its neighbours.
         window = Window.around(found.box, self.box_scale)
         crop = window.look(picture, (self._input_size, self._input_size))
         if found.side == "left":  # the network knows right hands only
             crop = crop[:, ::-1]
+        return self._estimate(found, window, crop)
+
+    def _estimate(self, found: Detection, window: Window, crop: NDArray[np.uint8]) -> Hand:
+        # One hand at a time: in a larger batch a matrix product may round otherwise, and a hand shall not
+        # depend on its neighbours.
         outputs = self._network.run({"image": to_network([crop])})
         for name, values in outputs.items():
             if not np.isfinite(values).all():

@@ -9,7 +9,7 @@ from typing import Any
 
 from hoirt.errors import PackError
 from hoirt.packs.strict_json import Json, parse_json
-from hoirt.packs.tasks import TASKS, Port, Task
+from hoirt.packs.tasks import KEPT, TASKS, Port, Task
 
 SCHEMA = 1
 MANIFEST = "pack.json"
@@ -259,7 +259,9 @@ def _check_task(manifest: Manifest) -> None:
             ("inputs", network.inputs, task.roles[name].inputs),
             ("outputs", network.outputs, task.roles[name].outputs),
         ):
-            _check_ports(f"{where}.{kind}", ports, needed, task, extents)
+            own = {key: p for key, p in ports.items() if task.roles[name].kept != kind or key[:5] != KEPT}
+            _check_ports(f"{where}.{kind}", own, needed, task, extents)
+    _check_features(manifest.networks, task)
     if "mesh" in manifest.networks and manifest.constants is None:
         raise PackError(f"{MANIFEST}: constants: is missing; the network mesh needs its faces")
     _check_text(manifest, {letter: extent for letter, (extent, _) in extents.items()})
@@ -293,6 +295,29 @@ def _check_text(manifest: Manifest, extents: Mapping[str, int]) -> None:
             f"{MANIFEST}: networks.context.inputs.encoder_hidden_states: D is {total}, but the text encoders "
             f"give {given}"
         )
+
+
+def _check_features(networks: Mapping[str, NetworkSpec], task: Task) -> None:
+    """step_keep takes what step takes, and a step with reuse takes what step_keep gives."""
+    if "step_keep" in networks and networks["step_keep"].inputs != networks["step"].inputs:
+        names = _names(networks["step_keep"].inputs)
+        raise PackError(f"{MANIFEST}: networks.step_keep.inputs: found {names}, expected the ports of step")
+    for name, network in networks.items():
+        if task.roles[name].kept != "inputs":
+            continue
+        where = f"{MANIFEST}: networks.{name}.inputs"
+        if "step_keep" not in networks:
+            raise PackError(f"{where}: needs a network step_keep")
+        kept = networks["step_keep"].outputs
+        features = {key: port for key, port in network.inputs.items() if key.startswith(KEPT)}
+        if not features:
+            raise PackError(f"{where}: found {_names(network.inputs)}, expected some {KEPT}... too")
+        for key, port in features.items():
+            if port != kept.get(key) or port.dtype != "float32" or port.shape[:1] != (-1,):
+                raise PackError(
+                    f"{where}.{ascii(key)[1:-1][:64]}: found {port}, expected float32 [-1, ...], as in the "
+                    f"outputs of step_keep: {_names(kept)}"
+                )
 
 
 def _names(ports: Mapping[str, object]) -> str:

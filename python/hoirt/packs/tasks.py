@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
+STEP_VARIANTS = ("step_keep", "step_reuse_control", "step_reuse_deep")  # networks for feature reuse
+KEPT = "kept_"  # how the names of features begin that a step keeps for later ones
 Extent = int | str  # a number is fixed; a letter stands for an extent that the pack or the caller chooses
 
 
@@ -20,9 +23,12 @@ class Port:
 
 @dataclass(frozen=True)
 class Role:
+    """`kept`: the side that also has kept features, any number of ports named kept_...."""
+
     inputs: Mapping[str, Port]
     outputs: Mapping[str, Port]
     optional: bool = False
+    kept: Literal["", "inputs", "outputs"] = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,22 @@ def _latent(channels: Extent) -> Port:
 
 
 _PICTURE = Port(("N", 3, "H", "W"))
+
+_STEP = {
+    "sample": _latent(4),
+    "time": Port(("N", "E")),
+    "context": Port(("N", "T", "K")),
+    "hint": _latent("C0"),
+    "inpaint": Port(("N", 5, "h", "w"), optional=True),
+    "control_scale": Port(("N",)),
+}
+_PREDICTION = {"prediction": _latent(4)}
+_REUSE = {
+    "sample": _latent(4),
+    "time": Port(("N", "E")),
+    "context": Port(("N", "T", "K"), optional=True),
+    "inpaint": Port(("N", 5, "h", "w"), optional=True),
+}
 
 # detector and mesh are optional: without them the caller has to give hands or a depth map and a mask.
 # text_encoder_2, with the time's pooled and time_ids, is SDXL's; a step without inpaint is a plain model's.
@@ -87,17 +109,10 @@ HAND_REFINE = Task(
             inputs={"encoder_hidden_states": Port(("N", "T", "D"))},
             outputs={"context": Port(("N", "T", "K"))},
         ),
-        "step": Role(
-            inputs={
-                "sample": _latent(4),
-                "time": Port(("N", "E")),
-                "context": Port(("N", "T", "K")),
-                "hint": _latent("C0"),
-                "inpaint": Port(("N", 5, "h", "w"), optional=True),
-                "control_scale": Port(("N",)),
-            },
-            outputs={"prediction": _latent(4)},
-        ),
+        "step": Role(inputs=_STEP, outputs=_PREDICTION),
+        "step_keep": Role(inputs=_STEP, outputs=_PREDICTION, optional=True, kept="outputs"),
+        "step_reuse_control": Role(inputs=_REUSE, outputs=_PREDICTION, optional=True, kept="inputs"),
+        "step_reuse_deep": Role(inputs=_REUSE, outputs=_PREDICTION, optional=True, kept="inputs"),
     },
     dynamic=frozenset({"N", "S"}),
     shared=frozenset({"V", "M", "T", "D", "D1", "D2", "P", "C0", "E", "K"}),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hoirt.errors import InputError
 from hoirt.hands.hand import Hand
 from hoirt.hands.mask import Mask
-from hoirt.hands.released import released_mask
+from hoirt.hands.released import released_mask, released_order
 from hoirt.hands.render import metric_depth
 from hoirt.hands.window import Window
 from hoirt.pipeline.regions import Region
@@ -45,19 +45,30 @@ def plan(
             f"faithful=True works on the picture as it is, so its sides must be multiples of {multiple} (the "
             f"release takes 512 x 512 only); this one is {width} x {height}. Resize it, or leave out faithful"
         )
-    order = tuple(sorted(range(len(hands)), key=lambda k: hands[k].apparent_scale))
+    order = _far_to_near(hands)
     drawn = [metric_depth(hands[k], Window.whole(size), size) for k in order]
     own = hand_depth(np.stack(drawn)[None])[0] if drawn else np.zeros(size, np.uint8)
-    if mask is None:
-        mask = np.zeros(size, np.bool_)
-        for k, z in zip(order, drawn, strict=True):
-            mask |= released_mask(z, hands[k].keypoints, padding=PADDING)
-        if not hands and depth is not None:
-            mask = depth > 0
     shown = own if depth is None else depth
+    if mask is None and hands:
+        points = [_points(hands[k]) / np.array([width, height], np.float32) for k in order]
+        mask = released_mask(drawn, points, size, padding=PADDING) > 0
+    elif mask is None:
+        mask = shown > 0
     if not mask.any() or not shown.any():
         return [], shown
     return [Region(0, order, Window.whole(size), shown, mask, None, 0.0, whole=True)], shown
+
+
+def _far_to_near(hands: list[Hand]) -> tuple[int, ...]:
+    """By the z of the landmarks; without a landmarker, by how large the hands appear."""
+    seen = [hand.landmarks[9, 2] for hand in hands if hand.landmarks is not None]
+    if len(seen) == len(hands):
+        return tuple(released_order(seen))
+    return tuple(sorted(range(len(hands)), key=lambda k: hands[k].apparent_scale))
+
+
+def _points(hand: Hand) -> NDArray[np.float32]:
+    return hand.keypoints if hand.landmarks is None else hand.landmarks[:, :2]
 
 
 def split_noise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from hoirt.pipeline.regions import Region
 from hoirt.pipeline.text import Prompt
 
 if TYPE_CHECKING:
-    from hoirt._core import CancelToken, Network, StepInfo
+    from hoirt._core import CancelToken, DenoiseLoop, Network, StepInfo
     from hoirt.packs.manifest import VaeSettings
     from hoirt.schedules import StepTable
 
@@ -66,8 +67,10 @@ class Encoded:
 class Inpainter:
     """Autoencoder, hint encoder and step network of a pack. Safe to share between threads."""
 
-    def __init__(self, networks: Mapping[str, Network], vae: VaeSettings) -> None:
-        """`networks` by role."""
+    def __init__(
+        self, networks: Mapping[str, Network], vae: VaeSettings, open_variant: Callable[[str], Network]
+    ) -> None:
+        """`networks` by role. open_variant: opens a variant of the step by its role, or raises InputError."""
         from hoirt import _core
 
         self._encoder = networks["vae_encoder"]
@@ -76,7 +79,11 @@ class Inpainter:
         self._time = networks["time"]
         self._pooled = any(port.name == "pooled" for port in self._time.inputs)
         self._takes_inpaint = any(port.name == "inpaint" for port in networks["step"].inputs)
-        self._loop = _core.DenoiseLoop(networks["step"], timestep=None, control="control_scale")
+        self._open_variant = open_variant
+        self._loops: dict[str | None, _core.DenoiseLoop] = {
+            None: _core.DenoiseLoop(networks["step"], timestep=None, control="control_scale")
+        }
+        self._lock = threading.Lock()
         self.factor = vae.factor
         self._scaling = np.float32(vae.scaling_factor)
 
@@ -139,7 +146,7 @@ class Inpainter:
         times: dict[str, Any] = {"per_step": {"time": self._times(batch.text, table, batch.size)}}
         if self._pooled and table.guided:
             times["per_step_uncondition"] = {"time": self._times(batch.negative, table, batch.size)}
-        result = self._loop.run(
+        result = self._loop(reuse if table.reuse.any() else None).run(
             table,
             shape=batch.known.shape,
             seeds=np.array(batch.seeds, np.uint64),
@@ -162,6 +169,18 @@ class Inpainter:
             raise BackendError("the networks returned NaN or infinity; try precision='fp32'")
         colours = np.clip(decoded.transpose(0, 2, 3, 1) * np.float32(127.5) + np.float32(127.5), 0, 255)
         return np.ascontiguousarray(colours)
+
+    def _loop(self, reuse: str | None) -> DenoiseLoop:
+        """The loop of a kind of reuse; its networks are opened when it is first asked for."""
+        from hoirt import _core
+
+        with self._lock:
+            if reuse not in self._loops:
+                keep, shallow = (self._open_variant(role) for role in ("step_keep", f"step_reuse_{reuse}"))
+                self._loops[reuse] = _core.DenoiseLoop(
+                    keep, timestep=None, control="control_scale", reuse=shallow
+                )
+            return self._loops[reuse]
 
     def _times(self, prompts: Sequence[Prompt], table: StepTable, size: tuple[int, int]) -> Floats:
         """Time projections (S, E); where they depend on the prompt (SDXL), (S, N, E)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Refiner:
         threads: int | None = None,
         backend: str = "auto",
         cache: bool = True,
+        landmarker: str | os.PathLike[str] | None = None,
     ) -> None:
         """Opens a pack.
 
@@ -54,18 +55,27 @@ class Refiner:
             pack: name of a bundled pack, or a pack folder.
             device: "auto" or "cpu".
             precision: of the networks' arithmetic: "fp32", "bf16", "fp16" or "int8"; an error where the
-                machine cannot. "auto" takes the fastest of fp32 and what the pack names; with the bundled
-                pack that is bf16 on a processor that multiplies it (AVX512-BF16), else fp32.
+                machine cannot, and int8 where the pack is not quantised. "auto" takes the fastest of fp32
+                and what the pack names; with the bundled pack that is bf16 on a processor that multiplies
+                it (AVX512-BF16), else fp32.
             threads: CPU threads of one network; None uses all cores.
             backend: "auto", or a name that `hoirt.doctor()` lists.
             cache: keep compiled networks on disk, so that the next Refiner opens in under a second.
+            landmarker: mediapipe's `hand_landmarker.task`, which then finds the hands; None takes the pack's,
+                or else the pack's detector. Needs `pip install 'hoirt[mediapipe]'`.
 
         Raises:
             PackError: the pack is missing, damaged or of another task.
             BackendError: no backend can run it; the message says why for each.
         """
         self._models = Models(
-            pack, device=device, precision=precision, threads=threads, backend=backend, cache=cache
+            pack,
+            device=device,
+            precision=precision,
+            threads=threads,
+            backend=backend,
+            cache=cache,
+            landmarker=landmarker,
         )
 
     @property
@@ -131,8 +141,8 @@ class Refiner:
             prompt: * what the picture shows, such as "an open palm".
             negative_prompt: * what it shall not show; None takes the pack's.
             hands: * which hands, or where they are. None or "all": every detected one; "malformed": those
-                that look malformed (`Hand.malformed`); indices into what `detect` gives; or boxes (x0, y0,
-                x1, y1), keypoints (21, 2) in pixels, masks (H, W), Hand objects.
+                whose `Hand.malformed` exceeds 0.5; or a list of indices into what `detect` gives, boxes (x0,
+                y0, x1, y1), keypoints (21, 2) in pixels, masks (H, W), Hand objects. [] is no hand.
             mask: * (H, W), 1 = regenerate; replaces the mask made from the hands. Hands outside it stay.
             depth: * (H, W) uint8, 255 near .. 51 far, 0 background; replaces the rendered depth. Where no
                 hand is found, the region is taken from `depth` and `mask`.
@@ -204,13 +214,22 @@ class Refiner:
             )
         return refine_one(self._models, self._checked(Item(index=0, image=image, **per_image)), settings)
 
-    def detect(self, image: ImageLike, *, hands: Any = None, threshold: float | None = None) -> list[Hand]:
-        """The hands of one picture with their meshes, best first, at most 8.
+    def detect(
+        self,
+        image: ImageLike,
+        *,
+        hands: Any = None,
+        threshold: float | None = None,
+        tiles: Literal["auto"] | bool = "auto",
+    ) -> list[Hand]:
+        """The hands of one picture with their meshes, best first, at most 64.
 
         Args:
             image: as in the call.
-            hands: boxes, keypoints or Hand objects instead of the detector.
+            hands: as in the call; None and "all" detect.
             threshold: lowest confidence 0..1; None takes the pack's.
+            tiles: True searches the picture in overlapping tiles as well, so that small hands are found;
+                "auto" does where the longer side is 480 pixels or more (2.5 times the detector's input).
 
         Raises:
             InputError: the picture or an argument cannot be right.
@@ -219,7 +238,7 @@ class Refiner:
         from hoirt.schedules.options import number
 
         lowest = None if threshold is None else number("threshold", threshold, 0.0, 1.0)
-        return self._models.find(load(image).pixels, hands, Stopwatch(), lowest)
+        return self._models.find(load(image).pixels, hands, Stopwatch(), lowest, tiles)
 
     def _checked(self, item: Item) -> Item:
         """The item with everything checked that needs no picture."""

@@ -73,7 +73,7 @@ def prepare(models: Models, item: Item, settings: Settings) -> Job:
         picture = load(item.image)
         mask = None if item.mask is None else load_mask(item.mask, picture.size)
         depth = None if item.depth is None else load_depth(item.depth, picture.size)
-    hands = models.find(picture.pixels, item.hands, watch)
+    hands = models.find(picture.pixels, item.hands, watch, released=settings.faithful)
     with watch("render"):
         if settings.faithful:
             multiple = models.settings.size_multiple

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from hoirt.hands.hand import Hand
 from hoirt.pipeline.options import ImageLike, RefineOptions
@@ -42,6 +42,8 @@ def refine(image: Any, **options: Unpack[RefineOptions]) -> Any:
     return shared_refiner()(image, **options)
 
 
-def detect(image: ImageLike, *, threshold: float | None = None) -> list[Hand]:
+def detect(
+    image: ImageLike, *, threshold: float | None = None, tiles: Literal["auto"] | bool = "auto"
+) -> list[Hand]:
     """The hands of a picture with their meshes, best first, by the bundled pack; see `Refiner.detect`."""
-    return shared_refiner().detect(image, threshold=threshold)
+    return shared_refiner().detect(image, threshold=threshold, tiles=tiles)

@@ -42,7 +42,7 @@ def _adaptive(models: Models, job: Job, settings: Settings) -> Result:
             painted[strength] = at_strengths(models, job, [strength], settings, run=errors, rows=rows)[0]
         errors += 1
         with job.watch("mesh"):
-            seen = models.find.again(painted[strength].pixels, job.hands)
+            seen = models.find.again(painted[strength].pixels, job.hands, released=settings.faithful)
         return joint_error(job.hands, seen)
 
     chosen, trials = choose(error_at)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hoirt.errors import InputError
 from hoirt.schedules import cogvideox, ddim, ddpm, dpmpp, euler, flow, lcm
@@ -43,6 +44,8 @@ def build(
     mu: float | None = None,
     start: float | None = None,
     known_region: bool = False,
+    guidance_interval: tuple[float, float] = (0.0, 1.0),
+    reuse_every: int = 1,
 ) -> StepTable:
     """The step table of one sampling run.
 
@@ -58,6 +61,13 @@ def build(
         int(steps * start) steps begin. None: starts from pure noise.
     known_region: every row but the last blends the known region, noised afresh to the next row's level, into
         its result, and the initial state is blended too (HandRefiner's masked DDIM).
+    guidance_interval: (low, high) with 0 <= low <= high <= 1: row i of the whole schedule, 0 <= i < steps and
+        0 the noisiest, is guided if low <= i / steps < high. The other rows get guidance 1, that is half the
+        work. (0, 1) guides all rows, (0.2, 0.8) of 20 steps the rows 4 to 15. `start` skips rows, it does not
+        renumber them. After Kynkaanniemi et al. 2024, whose interval is one of noise levels.
+    reuse_every: k in [1, 10000]: rows i of the table with i % k != 0 are marked to reuse features, except for
+        the first guided row after one that is not; 1 marks none. Such a table needs a loop with a reuse
+        network.
 
     Raises InputError for whatever cannot be right or is not supported, naming it and what exists.
     """
@@ -91,10 +101,14 @@ def build(
         if dynamic_guidance
         else np.full(len(plan.timestep), guidance)
     )
-    return _table(plan, scale, start is not None, _flag("known_region", known_region))
+    scale = _inside(_interval(guidance_interval), scale, steps)
+    reuse = _reuse(integer("reuse_every", reuse_every, 1, MAX_STEPS), scale)
+    return _table(plan, scale, start is not None, _flag("known_region", known_region), reuse)
 
 
-def _table(plan: Plan, guidance: FloatArray, from_state: bool, known_region: bool) -> StepTable:
+def _table(
+    plan: Plan, guidance: FloatArray, from_state: bool, known_region: bool, reuse: NDArray[np.bool_]
+) -> StepTable:
     rows = len(plan.timestep)
     zeros = np.zeros(rows)
     level = (float(plan.signal[0]), float(plan.noise[0]))
@@ -115,7 +129,32 @@ def _table(plan: Plan, guidance: FloatArray, from_state: bool, known_region: boo
         init_signal=level[0] if from_state else 0.0,
         init_noise=level[1] if from_state else plan.init_noise,
         init_known=level if known_region else None,
+        reuse=reuse,
     )
+
+
+def _interval(value: object) -> tuple[float, float]:
+    if not isinstance(value, tuple | list | np.ndarray) or len(value) != 2:
+        raise InputError(f"guidance_interval must be a pair (low, high), got {shown(value)}")
+    low = number("guidance_interval[0]", value[0], 0.0, 1.0)
+    high = number("guidance_interval[1]", value[1], 0.0, 1.0)
+    if low > high:
+        raise InputError(f"guidance_interval must not fall, got ({low:g}, {high:g})")
+    return low, high
+
+
+def _inside(interval: tuple[float, float], guidance: FloatArray, steps: int) -> FloatArray:
+    """The guidance of the rows inside of the interval, 1 outside; the rows are the last ones of `steps`."""
+    low, high = interval
+    place = np.arange(steps - len(guidance), steps) / steps
+    return np.where((low <= place) & (place < high), guidance, 1.0)
+
+
+def _reuse(every: int, guidance: FloatArray) -> NDArray[np.bool_]:
+    guided = guidance != 1
+    reuse: NDArray[np.bool_] = np.arange(len(guidance)) % every != 0
+    reuse[1:] &= ~(guided[1:] & ~guided[:-1])  # what an unguided row keeps has no unconditional half
+    return reuse
 
 
 def _dynamic(guidance: float, timesteps: FloatArray, steps: int) -> FloatArray:

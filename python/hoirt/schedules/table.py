@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ _FLOAT_COLUMNS = ("timestep", "guidance", "control", "A", "B", "C", "D", "E", "F
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StepTable:
-    """One row per step; all columns have shape (S,), are float64 (`known`: bool) and read-only.
+    """One row per step; all columns have shape (S,), are float64 (`known`, `reuse`: bool) and read-only.
 
     With network output u (unconditional) and c (conditional), state x, known state z, mask m (1 = regenerate)
     and independent standard normals n, n', row i does
@@ -29,6 +29,9 @@ class StepTable:
 
     `timestep` is what the network is given, `control` multiplies the user's control strength. The loop starts
     from init_signal * given_state + init_noise * n; `init_known` = (G, H) blends the known region into it.
+
+    Rows with `reuse` run a shallow network on the features that the last row without it kept. Row 0 is none
+    of them, and a guided one needs kept features that are guided too. Left out, no row has it.
     """
 
     timestep: FloatArray
@@ -47,6 +50,7 @@ class StepTable:
     init_signal: float = 0.0
     init_noise: float = 1.0
     init_known: tuple[float, float] | None = None
+    reuse: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
     def __post_init__(self) -> None:
         shape = np.shape(self.timestep)
@@ -56,13 +60,9 @@ class StepTable:
             )
         for name in _FLOAT_COLUMNS:
             self._set_column(name, getattr(self, name), shape)
-        known = np.array(self.known)
-        if known.dtype != np.bool_ or known.shape != shape:
-            raise InputError(
-                f"step table column known must be bool of shape {shape}, got {known.dtype} {known.shape}"
-            )
-        known.setflags(write=False)
-        object.__setattr__(self, "known", known)
+        self._set_flags("known", self.known, shape)
+        self._set_flags("reuse", self.reuse if np.size(self.reuse) else np.zeros(shape, bool), shape)
+        self._check_reuse()
         if self.E[0] != 0:
             raise InputError("step table: E must be 0 in row 0, which has no previous x0")
         if (self.clip < 0).any():
@@ -86,6 +86,28 @@ class StepTable:
             )
         column.setflags(write=False)
         object.__setattr__(self, name, column)
+
+    def _set_flags(self, name: str, value: ArrayLike, shape: tuple[int, ...]) -> None:
+        column = np.array(value)
+        if column.dtype != np.bool_ or column.shape != shape:
+            raise InputError(
+                f"step table column {name} must be bool of shape {shape}, got {column.dtype} {column.shape}"
+            )
+        column.setflags(write=False)
+        object.__setattr__(self, name, column)
+
+    def _check_reuse(self) -> None:
+        full = 0
+        for row, reuse in enumerate(self.reuse):
+            if not reuse:
+                full = row
+            elif row == 0:
+                raise InputError("step table: reuse must be False in row 0, before which nothing is kept")
+            elif self.guidance[row] != 1 and self.guidance[full] == 1:
+                raise InputError(
+                    f"step table: reuse must be False in row {row}: it is guided, and row {full}, the last "
+                    "full one, ran without the unconditional half"
+                )
 
     def __len__(self) -> int:
         return len(self.timestep)
