@@ -17,6 +17,7 @@ from hoirt.packs import Pack
 from torch import Tensor
 
 from bench.peer import make_modules
+
 from ..feature_reuse import ROLES, export_feature_reuse
 from ..handrefiner import AXES
 from ..pack_writer import describe_network, new_pack, write_manifest
