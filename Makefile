@@ -14,7 +14,7 @@ export CMAKE_GENERATOR := Ninja
 
 NATIVE_FOLDERS := engine csrc cmake
 SOURCES := CMakeLists.txt pyproject.toml $(sort $(shell \
-  find $(NATIVE_FOLDERS) python -type f -not -name '*.pyc'))
+  find $(NATIVE_FOLDERS) python export -type f -not -name '*.pyc'))
 say = @printf '\033[1m==> %s\033[0m\n' '$(1)'
 
 .PHONY: help demo test lint cuda sanitize wheel-test bench train install clean FORCE

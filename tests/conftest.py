@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported by anyone
 sys.path.insert(
     0, str(Path(__file__).parents[1])
-)  # `export` is a package of the repository, not of the wheel
+)  # `export` is a package of the repository; the wheel has it as hoirt_export
 
 
 @pytest.fixture(scope="session")

@@ -235,8 +235,9 @@ def test_lora_is_added_and_halves_stay_close(
 ) -> None:
     lora = tools.write_lora(tmp_path / "style.safetensors", single["networks"])
     out = tmp_path / "pack"
-    assert main(arguments(single, out, "--lora", f"{lora}:0.5", "--precision", "bf16")) == 0
+    assert main(arguments(single, out, "--lora", f"{lora}:0.5", "--precision", "bf16", "--feature-reuse")) == 0
     manifest = open_pack(out).manifest
+    assert {"step_keep", "step_reuse_control", "step_reuse_deep"} < manifest.networks.keys()
     assert manifest.provenance["sources"]["lora 1"]["scale"] == 0.5
     assert (manifest.settings.precision, manifest.settings.storage) == ("bf16", "fp16")
     base = planning.make_plan(request_of(single, tmp_path / "other")).base

@@ -27,6 +27,9 @@ def main() -> None:
         getattr(hoirt, name)
     if not (package / "py.typed").is_file():
         raise SystemExit("py.typed is missing")
+    exporter = package.parent / "hoirt_export"
+    if not (exporter / "building" / "run.py").is_file() or (exporter / "tiny" / "train").exists():
+        raise SystemExit(f"{exporter} is not the exporter of `hoirt pack build`")
     report = hoirt.doctor()
     print(json.dumps(report, indent=1))
     if not report["healthy"]:

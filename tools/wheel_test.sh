@@ -20,4 +20,9 @@ title 'Using the installed package from another folder'
 cd "$work/elsewhere"
 "$work/venv/bin/python" -I "$root/tools/check_install.py"
 "$work/venv/bin/hoirt" --version
+"$work/venv/bin/hoirt" pack build --help >/dev/null
+if "$work/venv/bin/hoirt" pack build handrefiner --base nothing -o pack 2>error; then
+  echo 'hoirt pack build worked without torch' >&2 && exit 1
+fi
+grep -q "hoirt\[export\]" error
 "$work/venv/bin/hoirt" demo -o demo

@@ -43,6 +43,7 @@ class Request:
     guidance: float = 9.0
     strength: float = 0.55
     pictures: Path | None = None
+    feature_reuse: bool = False
     overwrite: bool = False
 
     def inputs(self) -> dict[str, Path]:

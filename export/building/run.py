@@ -39,7 +39,9 @@ def carry_out(plan: Plan, quiet: bool = False) -> Path:
     """The same for a plan that is made."""
     request = plan.request
     target = request.out if request.precision != "int8" else _float_twin(request.out)
-    _check_room(request.out, plan.bytes)
+    # A variant of the step has all weights of its own until they are found to be the step's.
+    extra = plan.sizes["step"].bytes if request.feature_reuse else 0
+    _check_room(request.out, plan.bytes + extra)
     hashes = hash_files(plan.files, quiet)
     sources = _sources(plan, hashes)
     key = _key(plan, sources)
@@ -62,6 +64,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> Path:
                     licence=_licence(plan),
                     provenance={"made_by": f"hoirt {hoirt.__version__}", "inputs": key, "sources": sources},
                     storage=plan.storage,
+                    feature_reuse=request.feature_reuse,
                     overwrite=request.overwrite or target != request.out,
                     key=key,
                     watch=watch,
@@ -169,6 +172,7 @@ def _key(plan: Plan, sources: Mapping[str, Any]) -> str:
             for tokenizer in (plan.base.tokenizer, plan.base.tokenizer_2)
         ],
         "settings": configuration(plan),
+        "feature_reuse": request.feature_reuse,
         "name": request.pack_name,
     }
     text = json.dumps(facts, sort_keys=True, default=str)

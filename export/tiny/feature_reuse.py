@@ -17,10 +17,11 @@ from hoirt.packs import Pack
 from torch import Tensor
 
 from bench.peer import make_modules
-from export.feature_reuse import ROLES, export_feature_reuse
-from export.handrefiner import AXES
-from export.pack_writer import describe_network, new_pack, write_manifest
-from export.tiny.build import PACK
+
+from ..feature_reuse import ROLES, export_feature_reuse
+from ..handrefiner import AXES
+from ..pack_writer import describe_network, new_pack, write_manifest
+from .build import PACK
 
 
 def add_feature_reuse(folder: Path) -> None:

@@ -74,6 +74,11 @@ def add_parser(
     add("--steps", type=int, default=20, metavar="N", help="default of refine() (default: 20)")
     add("--guidance", type=float, default=9.0, metavar="X", help="default of refine() (default: 9)")
     add("--strength", type=float, default=0.55, metavar="X", help="default of refine() (default: 0.55)")
+    add(
+        "--feature-reuse",
+        action="store_true",
+        help="with the graphs that refine(reuse=...) needs; they share the weights of the step",
+    )
     add("--dry-run", action="store_true", help="read headers only, print what would be built")
     add("--overwrite", action="store_true", help="replace a pack that is there")
     add("-q", "--quiet", action="store_true", help="no progress")
@@ -146,6 +151,7 @@ def _request(args: argparse.Namespace, request: Any) -> Any:
         guidance=args.guidance,
         strength=args.strength,
         pictures=args.pictures,
+        feature_reuse=args.feature_reuse,
         overwrite=args.overwrite,
     )
 
