@@ -18,7 +18,7 @@ from .layers import Layer, find_layers
 from .qdq import rewrite
 from .ranges import Inputs, measure
 
-# They read sums and concatenations of what lies far apart in range, and are 3 % of the work of a step.
+# They read sums and concatenations of what may lie far apart in range, and are little of a step's work.
 SENSITIVE = ("/conv_shortcut/", "/controlnet_down_blocks", "/controlnet_mid_block/")
 
 
