@@ -134,7 +134,6 @@ def costs_of_pack(pack: Pack) -> Costs:
 def costs_of_sd15() -> Costs:
     """Counted by torch on modules without memory, from the configs alone: diffusers' defaults."""
     from diffusers import ControlNetModel, UNet2DConditionModel
-    from torch.utils.flop_counter import FlopCounterMode
 
     from export.feature_reuse import StepKeep, StepReuseControl, StepReuseDeep, feature_names
     from export.loop_invariants import Invariants
@@ -157,29 +156,28 @@ def costs_of_sd15() -> Costs:
             "control_scale": torch.empty(1),
         }
 
-    def counted(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[int, Any]:
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            result = module.eval()(*inputs)
-        return counter.get_total_flops(), result
-
-    full, (_, *features) = counted(StepKeep(unet, controlnet), list(given.values()))
+    full, (_, *features) = flops.counted_by_torch(StepKeep(unet, controlnet), *given.values())
     known = given | dict(zip(feature_names(unet), features, strict=True))
     reuse = {}
     for kind, make in (("control", StepReuseControl), ("deep", StepReuseDeep)):
         module = make(unet, controlnet)
-        reuse[kind] = counted(module, [known[name] for name in module.names])[0]
+        reuse[kind], _ = flops.counted_by_torch(module, *(known[name] for name in module.names))
     return Costs(full, reuse)
 
 
 class Timed:
-    """A refiner with the arguments of one way; remembers the seconds of the denoising stage."""
+    """A refiner with the arguments of one way; remembers the seconds of the denoising stage.
+
+    The prompt is set for each picture: without one, guidance would have nothing to do.
+    """
 
     def __init__(self, refiner: hoirt.Refiner, way: Way) -> None:
         self._refiner, self._arguments = refiner, way.arguments
         self.seconds: list[float] = []
+        self.prompt = ""
 
     def __call__(self, image: Image, *, strength: float, seed: int) -> hoirt.Result:
-        result = self._refiner(image, strength=strength, seed=seed, **self._arguments)
+        result = self._refiner(image, prompt=self.prompt, strength=strength, seed=seed, **self._arguments)
         if result.timings.denoise > 0:  # a picture in which no hand is found has no such stage
             self.seconds.append(result.timings.denoise)
         return result
@@ -196,7 +194,10 @@ def measure(
         timed = Timed(refiner, way)
         timed(examples[0].picture.malformed, strength=DEFAULT_STRENGTH, seed=0)  # compiles
         timed.seconds.clear()
-        repairs = [repair(timed, one, one.picture.malformed, DEFAULT_STRENGTH) for one in examples]
+        repairs = []
+        for one in examples:
+            timed.prompt = one.picture.hands[0].caption
+            repairs.append(repair(timed, one, one.picture.malformed, DEFAULT_STRENGTH))
         seen = judged(judge, [made.crop for made in repairs])
         outcomes.append(
             Outcome(

@@ -1,6 +1,7 @@
 """Counts the floating-point operations of an ONNX network: its convolutions and matrix products.
 
-A multiplication and an addition are two operations, as in torch.utils.flop_counter.
+A multiplication and an addition are two operations, as in torch.utils.flop_counter. OpenVINO works the shapes
+out, since those of the attentions depend on values in the graph.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import onnx
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -17,59 +20,69 @@ Shapes = Mapping[str, tuple[int, ...]]
 def count(path: Path, shapes: Shapes) -> int:
     """The operations of one run of the network on inputs of these shapes (by name, all of them static).
 
-    Raises ValueError when the shape of an operand is not known from the inputs' shapes alone.
+    Raises ValueError for a wrong input, or when a shape does not follow from the inputs' shapes.
     """
-    graph, known = _infer(path, shapes)
-    return sum(_operations(node, known) for node in graph.node)
+    return sum(_operations(node) for node in _model(path, shapes).get_ordered_ops())
 
 
 def output_shapes(path: Path, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """The outputs' shapes for inputs of these shapes. Raises ValueError if one is not known."""
-    graph, known = _infer(path, shapes)
-    return {value.name: _known(value.name, "the output", known) for value in graph.output}
+    """The outputs' shapes for inputs of these shapes. Raises ValueError as `count`."""
+    return {port.any_name: _static(port) for port in _model(path, shapes).outputs}
 
 
-def _infer(path: Path, shapes: Shapes) -> tuple[onnx.GraphProto, dict[str, tuple[int, ...]]]:
-    """The graph, and the shapes of all its values that follow from those of the inputs."""
-    model = onnx.load(str(path), load_external_data=False)
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name not in shapes or len(shapes[value.name]) != len(dims):
-            raise ValueError(f"the input {value.name} needs a shape of {len(dims)} extents")
-        for dim, extent in zip(dims, shapes[value.name], strict=True):
-            dim.dim_value = extent  # replaces a name
-    for value in model.graph.output:  # inferred anew
-        value.type.tensor_type.ClearField("shape")
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    known = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
-            known[value.name] = tuple(dim.dim_value for dim in dims)
-    return graph, known
+def _model(path: Path, shapes: Shapes) -> Any:
+    """The graph for these inputs, as an openvino.Model."""
+    import openvino
+
+    model = openvino.Core().read_model(str(path))
+    for port in model.inputs:
+        rank = len(port.partial_shape)
+        if len(shapes.get(port.any_name, ())) != rank:
+            raise ValueError(f"the input {port.any_name} needs a shape of {rank} extents")
+    model.reshape({port.any_name: list(shapes[port.any_name]) for port in model.inputs})
+    return model
 
 
-def _operations(node: onnx.NodeProto, known: Shapes) -> int:
-    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+def _operations(node: Any) -> int:
+    """Weights are (out, in, ...), of transposed convolutions (in, out, ...), with any groups before them."""
+    kind = node.get_type_name()
+    if kind not in _KINDS:
         return 0
-    place = f"{node.op_type} {node.name}"
-    first, second, out = (_known(name, place, known) for name in (*node.input[:2], node.output[0]))
-    if node.op_type == "Conv":
-        return 2 * prod(out) * prod(second[1:])
-    if node.op_type == "ConvTranspose":
-        return 2 * prod(first) * prod(second[1:])
-    transposed = node.op_type == "Gemm" and _attribute(node, "transA")
-    return 2 * prod(out) * first[0 if transposed else -1]
+    first, second = (_static(port) for port in list(node.inputs())[:2])
+    out = _static(node.output(0))
+    if kind == "MatMul":
+        return 2 * prod(out) * first[-2 if node.get_attributes()["transpose_a"] else -1]
+    per_element = prod(second[2 if kind.startswith("Group") else 1 :])
+    return 2 * prod(first if kind.endswith("BackpropData") else out) * per_element
 
 
-def _known(name: str, place: str, known: Shapes) -> tuple[int, ...]:
-    if name not in known:
-        raise ValueError(f"{place}: the shape of {name} does not follow from the inputs")
-    return known[name]
+_KINDS = {
+    "MatMul",
+    "Convolution",
+    "GroupConvolution",
+    "ConvolutionBackpropData",
+    "GroupConvolutionBackpropData",
+}
 
 
-def _attribute(node: onnx.NodeProto, name: str) -> int:
-    return next((a.i for a in node.attribute if a.name == name), 0)
+def _static(port: Any) -> tuple[int, ...]:
+    if port.get_partial_shape().is_dynamic:
+        raise ValueError(
+            f"the shape at {port.get_node().get_friendly_name()} does not follow from the inputs"
+        )
+    return tuple(port.get_shape())
+
+
+def counted_by_torch(module: nn.Module, *inputs: Tensor) -> tuple[int, Any]:
+    """The operations of one run of a torch module, also on the device "meta", and what it returned."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # The fused attention of the CPU is not counted, its plain form is.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        result = module.eval()(*inputs)
+    return int(counter.get_total_flops()), result
 
 
 def of_run(full: int, reuse: int, guided: Sequence[bool], reused: Sequence[bool]) -> int:

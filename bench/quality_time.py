@@ -61,7 +61,7 @@ def draw(dots: Sequence[Dot], path: Path) -> None:
             for dot in best:
                 place = (dot.seconds, getattr(dot, quality))
                 axes.annotate(dot.text, place, (3, 3), textcoords="offset points", fontsize=7)
-            axes.set(xscale="log", xlabel="time of denoising / s", ylabel=label, ylim=(0, None))
+            axes.set(xscale="log", xlabel="time of denoising / s", ylabel=label)
         drawing.legend(
             *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
         )

@@ -25,8 +25,10 @@ from torch import Tensor, nn
 
 from .loop_invariants import Invariants
 from .networks import StepGraph
-from .onnx_export import Axes, Exporter, Storage, export_network
+from .onnx_export import Axes, Exporter, export_network
 from .shared_weights import share_weights
+from .streaming import export_network_streaming
+from .weights_file import Storage
 
 KEEP, CONTROL, DEEP = "step_keep", "step_reuse_control", "step_reuse_deep"
 ROLES = (KEEP, CONTROL, DEEP)
@@ -172,14 +174,29 @@ def export_feature_reuse(
     height = example["sample"].shape[2]
     kept_axes = {name: _axes(tensor, height) for name, tensor in made.items()}
     modules = {CONTROL: StepReuseControl(unet, controlnet), DEEP: StepReuseDeep(unet, controlnet)}
-    export_network(keep, example, {**axes, **kept_axes}, folder / f"{KEEP}.onnx", storage, exporter)
+    _export(keep, example, {**axes, **kept_axes}, folder / f"{KEEP}.onnx", storage, exporter)
     for role, module in modules.items():
         inputs = {name: known[name] for name in module.names}
         ports = {name: {**axes, **kept_axes}[name] for name in (*inputs, "prediction")}
-        export_network(module, inputs, ports, folder / f"{role}.onnx", storage, exporter)
+        _export(module, inputs, ports, folder / f"{role}.onnx", storage, exporter)
     for role in ROLES:
         share_weights(folder / f"{role}.onnx", folder / "step.onnx")
     return ROLES
+
+
+def _export(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    axes: Axes,
+    path: Path,
+    storage: Storage,
+    exporter: Exporter,
+) -> None:
+    """As the step is exported, so that the weights have the same bytes."""
+    if exporter == "trace":
+        export_network_streaming(module, inputs, axes, path, storage)
+    else:
+        export_network(module, inputs, axes, path, storage, exporter)
 
 
 def _axes(feature: Tensor, height: int) -> dict[int, str]:

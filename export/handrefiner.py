@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,26 @@ from diffusers import AutoencoderKL, ControlNetModel, SchedulerMixin, UNet2DCond
 from hoirt.packs import Pack
 from hoirt.packs.manifest import check_settings
 from safetensors.numpy import save
-from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from torch import nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from export import networks
-from export.feature_reuse import export_feature_reuse
-from export.loop_invariants import ContextGraph, TimeGraph
-from export.onnx_export import Axes, Exporter, Storage, export_network
-from export.pack_writer import describe_network, new_pack, write_manifest
-from export.tokenizer import export_tokenizer
+from .feature_reuse import export_feature_reuse
+from .graphs import AXES, MESH_INPUT, axes_of, make_examples, make_graphs
+from .hollow import is_hollow
+from .onnx_export import Exporter, export_network
+from .pack_writer import (
+    check_free,
+    describe_network,
+    finish_network,
+    finished_network,
+    new_pack,
+    write_manifest,
+)
+from .streaming import export_network_streaming
+from .tokenizer import TokenizerExport, export_tokenizer
+from .weights_file import Storage
+
+__all__ = ["AXES", "DEFAULT_SETTINGS", "Watch", "build_pack", "scheduler_dict"]
 
 DEFAULT_SETTINGS: Mapping[str, Any] = {
     "crop": 128,
@@ -36,28 +48,20 @@ DEFAULT_SETTINGS: Mapping[str, Any] = {
     "mask": {"pad": 0.06, "feather": 0.03},
     "precision": "fp32",
 }
-LATENT = {0: "N", 2: "h", 3: "w"}
-PICTURE = {0: "N", 2: "H", 3: "W"}
-BATCH = {0: "N"}
-AXES: Mapping[str, Axes] = {
-    "detector": dict.fromkeys(("image", "score", "center", "side", "left"), BATCH),
-    "mesh": dict.fromkeys(("image", "vertices", "camera", "region"), BATCH),
-    "text_encoder": {"input_ids": BATCH, "last_hidden_state": BATCH},
-    "vae_encoder": {"image": PICTURE, "mean": LATENT, "logvar": LATENT},
-    "vae_decoder": {"latents": LATENT, "image": PICTURE},
-    "hint": {"depth": PICTURE, "hint": LATENT},
-    "time": {"timestep": {0: "S"}, "time": {0: "S"}},
-    "context": {"encoder_hidden_states": BATCH, "context": BATCH},
-    "step": {
-        "sample": LATENT,
-        "time": BATCH,
-        "context": BATCH,
-        "hint": LATENT,
-        "inpaint": LATENT,
-        "control_scale": BATCH,
-        "prediction": LATENT,
-    },
-}
+LANDMARKER = "hand_landmarker.task"
+
+
+class Watch:
+    """Is told how a build goes on; does nothing by itself."""
+
+    def network(self, role: str, reused: bool) -> None:
+        """Called before a network is written, or because an interrupted build has written it."""
+
+    def written(self, count: int) -> None:
+        """Called with the bytes of each weight that was written."""
+
+    def verifying(self) -> None:
+        """Called before every file is read again and compared."""
 
 
 def build_pack(
@@ -70,9 +74,13 @@ def build_pack(
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     scheduler_config: Mapping[str, Any],
+    text_encoder_2: CLIPTextModelWithProjection | None = None,
+    tokenizer_2: CLIPTokenizer | None = None,
     detector: nn.Module | None = None,
     mesh: nn.Module | None = None,
+    mesh_input: int = MESH_INPUT,
     constants: Mapping[str, np.ndarray] | None = None,
+    landmarker: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     version: str = "1",
     description: str = "",
@@ -82,18 +90,26 @@ def build_pack(
     exporter: Exporter = "trace",
     overwrite: bool = False,
     feature_reuse: bool = False,
+    key: str | None = None,
+    watch: Watch | None = None,
 ) -> Path:
     """Writes the pack folder `out` atomically, verifies it in full and returns it.
 
-    detector: image (N,3,192,192) -> (score, center, side, left); mesh: image (N,3,128,128) -> (vertices,
-    camera) or (vertices, camera, region). constants: `faces` (F,3) int32 and `joint_regressor` (21,V)
-    float32, needed with mesh.
+    The weights of unet, controlnet, vae and the text encoders may be placeholders of `hollow`; they are read
+    one by one. text_encoder_2, tokenizer_2: SDXL's.
+    detector: image (N,3,192,192) -> (score, center, side, left); mesh: image (N,3,M,M) with M = mesh_input ->
+    (vertices, camera) or (vertices, camera, region). constants: `faces` (F,3) int32 and `joint_regressor`
+    (21,V) float32, needed with mesh. landmarker: mediapipe's hand_landmarker.task, copied into the pack.
     settings: overrides of DEFAULT_SETTINGS; the VAE's factor and scaling factor, the size multiple that the
     UNet wants and the storage are filled in here. The modules are put into eval mode and otherwise left
     alone. feature_reuse: writes the step's variants that keep and reuse features too (feature_reuse.py), a
     few graphs that share its weights.
+    key: names the inputs; finished networks of an interrupted build of the same key are reused (see
+    `new_pack`). watch: is told what happens.
     """
+    watch = watch or Watch()
     tokens = export_tokenizer(tokenizer, min(tokenizer.model_max_length, _positions(text_encoder)))
+    tokens_2 = export_tokenizer(tokenizer_2, tokens.max_length) if tokenizer_2 is not None else None
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     multiple = factor * 2 ** (len(unet.config.block_out_channels) - 1)
     filled = {
@@ -104,33 +120,38 @@ def build_pack(
         "storage": storage,
     }
     check_settings(filled)  # before minutes of export
-    modules: dict[str, nn.Module] = {
-        "text_encoder": networks.TextEncoder(text_encoder),
-        "vae_encoder": networks.VaeEncoder(vae),
-        "vae_decoder": networks.VaeDecoder(vae),
-        "hint": networks.HintGraph(controlnet),
-        "time": TimeGraph(unet, controlnet),
-        "context": ContextGraph(unet, controlnet),
-        "step": networks.StepGraph(unet, controlnet),
-    }
-    if detector is not None:
-        modules["detector"] = detector
-    if mesh is not None:
-        modules["mesh"] = mesh
-    examples = _examples(unet, controlnet, tokens.max_length, factor, multiple)
+    check_free(Path(out), overwrite)
+    streamed = make_graphs(unet, controlnet, vae, text_encoder, text_encoder_2)
+    given = {role: module for role, module in (("detector", detector), ("mesh", mesh)) if module is not None}
+    pooled = 0 if text_encoder_2 is None else int(text_encoder_2.config.projection_dim)
+    examples = make_examples(unet, controlnet, tokens.max_length, factor, multiple, pooled, mesh_input)
 
-    with new_pack(out, overwrite=overwrite) as folder:
-        for role, module in modules.items():
-            path = folder / f"{role}.onnx"
-            export_network(module, examples[role], _axes(role, module, examples), path, storage, exporter)
-        roles = list(modules)
+    with new_pack(out, overwrite=overwrite, key=key) as folder:
+        hashes: dict[str, str] = {}
+        for role, module in {**streamed, **given}.items():
+            found = finished_network(folder, role)
+            watch.network(role, found is not None)
+            if found is None:
+                path, example = folder / f"{role}.onnx", examples[role]
+                axes = axes_of(role, module, example)
+                if (role in streamed or is_hollow(module)) and exporter == "trace":
+                    found = export_network_streaming(module, example, axes, path, storage, watch.written)
+                else:
+                    found = export_network(module, example, axes, path, storage, exporter, watch.written)
+                finish_network(folder, role, found)
+            hashes |= found
+        roles = [*streamed, *given]
         if feature_reuse:
-            step = examples["step"], AXES["step"]
+            step = examples["step"], axes_of("step", streamed["step"], examples["step"])
             roles += export_feature_reuse(folder, unet, controlnet, *step, storage, exporter)
         (folder / "tokenizer.json").write_text(tokens.text, encoding="utf-8")
+        if tokens_2 is not None:
+            (folder / "tokenizer_2.json").write_text(tokens_2.text, encoding="utf-8")
         if constants is not None:
-            arrays = {key: np.ascontiguousarray(constants[key]) for key in sorted(constants)}
+            arrays = {name: np.ascontiguousarray(constants[name]) for name in sorted(constants)}
             (folder / "constants.safetensors").write_bytes(save(arrays))
+        if landmarker is not None:
+            shutil.copyfile(landmarker, folder / LANDMARKER)
         manifest = {
             "name": name,
             "version": version,
@@ -146,68 +167,30 @@ def build_pack(
             },
             "networks": {role: describe_network(folder / f"{role}.onnx") for role in sorted(roles)},
             "scheduler": _scheduler(scheduler_config),
-            "tokenizer": {
-                "file": "tokenizer.json",
-                "max_length": tokens.max_length,
-                "start_token_id": tokens.start_token_id,
-                "end_token_id": tokens.end_token_id,
-                "pad_token_id": tokens.pad_token_id,
-            },
-            **({"constants": "constants.safetensors"} if constants is not None else {}),
+            "tokenizer": _tokenizer("tokenizer.json", tokens),
+            **({} if tokens_2 is None else {"tokenizer_2": _tokenizer("tokenizer_2.json", tokens_2)}),
+            **({} if constants is None else {"constants": "constants.safetensors"}),
+            **({} if landmarker is None else {"landmarker": LANDMARKER}),
             "settings": filled,
         }
-        write_manifest(folder, manifest)
+        write_manifest(folder, manifest, hashes)
+        watch.verifying()
         Pack(folder).verify(full=True)  # what is refused when it is opened is not written either
     return Path(out)
 
 
+def _tokenizer(file: str, tokens: TokenizerExport) -> dict[str, Any]:
+    return {
+        "file": file,
+        "max_length": tokens.max_length,
+        "start_token_id": tokens.start_token_id,
+        "end_token_id": tokens.end_token_id,
+        "pad_token_id": tokens.pad_token_id,
+    }
+
+
 def _positions(text_encoder: CLIPTextModel) -> int:
     return int(text_encoder.config.max_position_embeddings)
-
-
-def _axes(role: str, module: nn.Module, examples: Mapping[str, dict[str, Tensor]]) -> Axes:
-    """The axes of a role; `region` is left out when the mesh network does not give it."""
-    axes = AXES[role]
-    if role != "mesh":
-        return axes
-    with torch.no_grad():
-        count = len(module.eval()(*examples[role].values()))
-    return {port: axes[port] for port in ("image", "vertices", "camera", "region")[: 1 + count]}
-
-
-def _examples(
-    unet: UNet2DConditionModel, controlnet: ControlNetModel, tokens: int, factor: int, multiple: int
-) -> dict[str, dict[str, Tensor]]:
-    """Inputs to trace with: batch 2, height and width differ, so that no axis is taken for another."""
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
-
-    height, width = 2 * multiple, 3 * multiple
-    h, w = height // factor, width // factor
-    timestep = torch.tensor([999.0, 1.0])
-    text = normal(2, tokens, unet.config.cross_attention_dim)
-    with torch.no_grad():
-        time, context = TimeGraph(unet, controlnet)(timestep), ContextGraph(unet, controlnet)(text)
-    return {
-        "detector": {"image": torch.rand(2, 3, 192, 192, generator=generator)},
-        "mesh": {"image": torch.rand(2, 3, 128, 128, generator=generator)},
-        "text_encoder": {"input_ids": torch.arange(tokens, dtype=torch.int64).repeat(2, 1)},
-        "vae_encoder": {"image": normal(2, 3, height, width).clamp(-1, 1)},
-        "vae_decoder": {"latents": normal(2, 4, h, w)},
-        "hint": {"depth": torch.rand(2, 3, height, width, generator=generator)},
-        "time": {"timestep": timestep},
-        "context": {"encoder_hidden_states": text},
-        "step": {
-            "sample": normal(2, 4, h, w),
-            "time": time,
-            "context": context,
-            "hint": normal(2, controlnet.config.block_out_channels[0], h, w),
-            "inpaint": normal(2, 5, h, w),
-            "control_scale": torch.tensor([1.0, 0.5]),
-        },
-    }
 
 
 def scheduler_dict(scheduler: SchedulerMixin) -> dict[str, Any]:

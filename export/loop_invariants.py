@@ -71,6 +71,9 @@ class Invariants:
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         twin: Model = copy.deepcopy(model, shared)
         twin.time_proj, twin.time_embedding = nn.Identity(), _Projected()
+        if model.config.addition_embed_type is not None:  # it is part of the projected time
+            twin.add_time_proj = twin.add_embedding = None
+            twin.register_to_config(addition_embed_type=None)
         for projections in (self.time, self.context):
             stops = [0, *accumulate(layer.out_features for layer in projections.values())]
             for path, (start, stop) in zip(projections, pairwise(stops), strict=True):
@@ -107,23 +110,31 @@ class _Tree(nn.Module):
 
 
 class TimeGraph(nn.Module):
-    """timestep (S,) -> time (S,E): the time projections of all residual blocks, UNet first."""
+    """timestep (S,) -> time (S,E): the time projections of all residual blocks, UNet first.
+
+    SDXL's also takes pooled (S,P), the second text encoder's projected state, and time_ids (S,6): the
+    original size, the crop's corner and the target size, each as height and width in pixels.
+    """
 
     def __init__(self, unet: UNet2DConditionModel, controlnet: ControlNetModel) -> None:
         super().__init__()
         models: dict[str, Model] = {"unet": unet, "controlnet": controlnet}
         self.projections = Invariants.of(models).time
+        self.adds = unet.config.addition_embed_type is not None
+        parts = ["time_proj", "time_embedding", *(("add_time_proj", "add_embedding") if self.adds else ())]
         embeddings: dict[str, nn.Module] = {
-            f"{name}.{part}": getattr(model, part)
-            for name, model in models.items()
-            for part in ("time_proj", "time_embedding")
+            f"{name}.{part}": getattr(model, part) for name, model in models.items() for part in parts
         }
         self.models = _Tree({**embeddings, **self.projections})
 
-    def forward(self, timestep: Tensor) -> Tensor:
+    def forward(self, timestep: Tensor, *added: Tensor) -> Tensor:
         def embedded(name: str) -> Tensor:
-            waves = self.models(f"{name}.time_proj", timestep)
-            return nn.functional.silu(self.models(f"{name}.time_embedding", waves))
+            result = self.models(f"{name}.time_embedding", self.models(f"{name}.time_proj", timestep))
+            if self.adds:
+                pooled, time_ids = added
+                sizes = self.models(f"{name}.add_time_proj", time_ids.flatten()).reshape(pooled.shape[0], -1)
+                result = result + self.models(f"{name}.add_embedding", torch.cat([pooled, sizes], dim=-1))
+            return nn.functional.silu(result)
 
         times = {name: embedded(name) for name in ("unet", "controlnet")}
         return torch.cat([self.models(p, times[p.partition(".")[0]]) for p in self.projections], dim=-1)
@@ -144,7 +155,6 @@ class ContextGraph(nn.Module):
 def _check(name: str, model: Model) -> None:
     config = model.config
     unknown = (
-        "addition_embed_type",
         "class_embed_type",
         "encoder_hid_dim",
         "time_embedding_act_fn",
@@ -153,3 +163,7 @@ def _check(name: str, model: Model) -> None:
     used = [key for key in unknown if config.get(key) is not None]
     if used:
         raise ValueError(f"{name} uses {', '.join(used)}, which this exporter does not know")
+    if config.get("addition_embed_type") not in (None, "text_time"):
+        raise ValueError(
+            f"{name} has the addition_embed_type {config.addition_embed_type}; text_time is known"
+        )

@@ -15,18 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 
+from .weights_file import Progress, Storage, store_narrow, write_model
+
 OPSET = 20
-INLINE_BYTES = 1024  # smaller tensors stay in the graph, where shape inference needs them
-PAGE_BYTES = 1 << 20  # from this size on a tensor starts on a page, so that it can be mapped by itself
 Axes = Mapping[str, Mapping[int, str]]
-Storage = Literal["fp32", "fp16"]
 Exporter = Literal["trace", "dynamo"]
 
 
@@ -37,17 +35,17 @@ def export_network(
     path: Path,
     storage: Storage = "fp32",
     exporter: Exporter = "trace",
-) -> None:
-    """Writes `path` (an .onnx file) and its weights beside it (same stem, .bin).
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Writes `path` (an .onnx file) and its weights beside it (same stem, .bin); returns sha256 by name.
 
     example_inputs: by port name, in the order of `module.forward`.
     dynamic_axes: {port: {axis: name}} for inputs AND outputs; its keys that are no inputs name the outputs in
     order.
-    storage "fp16": matrices are stored as halves and cast to float32 in the graph; vectors (biases, norms,
-    frequency tables) stay float32, since they are small and the precision of some matters.
-    Raises ValueError when a weight is not finite or does not fit into a half.
+    storage: see `store_narrow`; ValueError when a weight is not finite or does not fit.
+    progress: called with the bytes of each weight that was written.
     """
-    outputs = [name for name in dynamic_axes if name not in example_inputs]
+    outputs = names_of_outputs(example_inputs, dynamic_axes)
     module = module.eval()
     with torch.no_grad():
         results = module(*example_inputs.values())
@@ -57,20 +55,34 @@ def export_network(
                 f"the module gives {len(results)} outputs, dynamic_axes names {len(outputs)}: {outputs}"
             )
         model = _to_ir(module, example_inputs, dynamic_axes, outputs, exporter)
-    for value, tensor in zip(model.graph.inputs, example_inputs.values(), strict=True):
-        value.shape = _shape(tensor, dynamic_axes.get(str(value.name), {}))
-    for value, tensor in zip(model.graph.outputs, results, strict=True):
-        value.shape = _shape(tensor, dynamic_axes[str(value.name)])
+    set_shapes(model, example_inputs, dict(zip(outputs, results, strict=True)), dynamic_axes)
+    return finish(model, path, storage, progress)
+
+
+def names_of_outputs(inputs: Mapping[str, Tensor], axes: Axes) -> list[str]:
+    """The ports in `axes` that are no inputs, in order."""
+    return [name for name in axes if name not in inputs]
+
+
+def set_shapes(
+    model: ir.Model, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], axes: Axes
+) -> None:
+    """Gives the ports of the graph the shapes of the examples, with the names of the free extents."""
+    for values, tensors in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
+        for value, (name, tensor) in zip(values, tensors.items(), strict=True):
+            value.shape = ir.Shape(
+                [axes.get(name, {}).get(i, extent) for i, extent in enumerate(tensor.shape)]
+            )
+
+
+def finish(model: ir.Model, path: Path, storage: Storage, progress: Progress | None) -> dict[str, str]:
+    """Tidies the graph, writes it and its weights and checks the result; returns sha256 by file name."""
     _tidy(model)
-    if storage == "fp16":
-        _store_as_halves(model)
-    _write(model, path)
+    store_narrow(model, storage)
+    hashes = write_model(model, path, progress)
     # By path, so that the checker sees the weights too; full_check runs shape inference over the whole graph.
     onnx.checker.check_model(str(path), full_check=True)
-
-
-def _shape(tensor: Tensor, axes: Mapping[int, str]) -> ir.Shape:
-    return ir.Shape([axes.get(i, extent) for i, extent in enumerate(tensor.shape)])
+    return hashes
 
 
 def _to_ir(
@@ -129,68 +141,3 @@ def _tidy(model: ir.Model) -> None:
             value.metadata_props.clear()
             if value not in keep:  # runtimes infer these again
                 value.shape, value.type = None, None
-
-
-def _is_matrix(array: np.ndarray) -> bool:
-    return sum(extent > 1 for extent in array.shape) >= 2
-
-
-def _store_as_halves(model: ir.Model) -> None:
-    casts = []
-    for name, value in sorted(model.graph.initializers.items()):
-        if value.const_value is None or value.const_value.dtype != ir.DataType.FLOAT:
-            continue
-        array = value.const_value.numpy()
-        if array.nbytes < INLINE_BYTES or not _is_matrix(array):
-            continue
-        if not np.isfinite(array).all() or np.abs(array).max() > np.finfo(np.float16).max:
-            raise ValueError(
-                f"the weight {name} is not finite or does not fit into float16; use storage='fp32'"
-            )
-        half = ir.tensor(array.astype(np.float16), name=f"{name}.fp16")
-        stored = ir.Value(
-            name=half.name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.FLOAT16)
-        )
-        stored.const_value = half
-        cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT}, name=f"{name}.cast")
-        del model.graph.initializers[name]
-        value.replace_all_uses_with(cast.outputs[0])
-        cast.outputs[0].name = name
-        model.graph.register_initializer(stored)
-        casts.append(cast)
-    first = next(iter(model.graph), None)
-    if first is not None and casts:
-        model.graph.insert_before(first, casts)
-
-
-def _write(model: ir.Model, path: Path) -> None:
-    """Weights sorted by name into the .bin, everything else into the .onnx."""
-    weights_path = path.with_suffix(".bin")
-    weights = dict(sorted(model.graph.initializers.items()))
-    model.graph.initializers.clear()
-    offset = 0
-    with weights_path.open("wb") as file:
-        for name, value in weights.items():
-            assert value.const_value is not None
-            array = value.const_value.numpy()
-            if array.nbytes >= INLINE_BYTES:
-                alignment = 4096 if array.nbytes >= PAGE_BYTES else 64
-                padding = -offset % alignment
-                file.write(b"\0" * padding)
-                file.write(array.tobytes())
-                value.const_value = ir.ExternalTensor(
-                    location=weights_path.name,
-                    offset=offset + padding,
-                    length=array.nbytes,
-                    dtype=value.const_value.dtype,
-                    shape=ir.Shape(array.shape),
-                    name=name,
-                    base_dir=str(path.parent),
-                )
-                offset += padding + array.nbytes
-            else:
-                value.const_value = ir.tensor(array, name=name)
-            model.graph.initializers[name] = value
-    if offset == 0:
-        weights_path.unlink()
-    path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))

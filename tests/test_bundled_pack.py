@@ -39,6 +39,9 @@ def test_it_is_sound_and_says_where_it_comes_from(pack: Pack) -> None:
         "time",
         "context",
         "step",
+        "step_keep",
+        "step_reuse_control",
+        "step_reuse_deep",
     }
     assert "stages" in manifest.provenance
     assert sum(path.stat().st_size for path in pack.path.iterdir()) < 24e6
@@ -131,3 +134,18 @@ def test_real_pictures_go_through() -> None:
     results = hoirt.Refiner()([*sorted(folder.glob("*.jpg"))], steps=2)
     assert len(results) == 5
     assert {result.status for result in results} <= {"refined", "no_hand"}
+
+
+def test_malformed_hands_score_higher_than_their_well_formed_twins(tiny: hoirt.Refiner) -> None:
+    scores: dict[str, list[float]] = {"good": [], "bad": []}
+    right_side = 0
+    for seed in range(2_400_010, 2_400_018):
+        picture = make_picture(seed, hands=1)
+        (truth,) = picture.hands
+        for name, image in (("good", picture.image), ("bad", picture.malformed)):
+            (hand,) = tiny.detect(image, hands=[truth.box])
+            assert hand.malformed is not None
+            scores[name].append(hand.malformed)
+            right_side += hand.side == truth.side
+    assert np.mean(scores["bad"]) > np.mean(scores["good"]) + 0.2
+    assert right_side >= 12  # of 16; docs/hands.md has the rate on many

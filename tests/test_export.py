@@ -26,10 +26,11 @@ from tokenizers import Tokenizer
 from export import networks
 from export.handrefiner import AXES, scheduler_dict
 from export.loop_invariants import ContextGraph, TimeGraph
-from export.onnx_export import INLINE_BYTES, export_network
+from export.onnx_export import export_network
 from export.pack_writer import new_pack
 from export.tiny.random_pack import CAPTIONS, BlobDetector, make_modules, make_random_pack
 from export.tokenizer import export_tokenizer, train_tokenizer
+from export.weights_file import INLINE_BYTES
 
 ROLES = ["detector", "mesh", "text_encoder", "vae_encoder", "vae_decoder", "hint", "time", "context", "step"]
 TOKENS, WIDTH, HINT = 24, 32, 32
@@ -198,8 +199,10 @@ def test_vae_wrapper_equals_the_posterior_of_diffusers(modules: dict[str, Any]) 
 
 
 def test_wrong_networks_are_refused(modules: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"UNet of 9 and a ControlNet of 4 input channels, got \(4, 4\)"):
-        networks.StepGraph(modules["controlnet"], modules["controlnet"])
+    with pytest.raises(
+        ValueError, match=r"UNet of 9 or 4 and a ControlNet of 4 input channels, got \(9, 9\)"
+    ):
+        networks.StepGraph(modules["unet"], modules["unet"])
 
 
 # Storage and determinism
@@ -253,13 +256,17 @@ def test_same_bytes_in_another_process(random_pack: Path, tmp_path: Path) -> Non
     code = """
 import sys, pathlib, torch
 from export import networks
-from export.handrefiner import AXES, _examples
+from export.graphs import AXES, make_examples
 from export.onnx_export import export_network
+from export.streaming import export_network_streaming
 from export.tiny.random_pack import make_modules
 m = make_modules(0)
-examples = _examples(m["unet"], m["controlnet"], 24, 4, 8)
-for role, module in (("vae_encoder", networks.VaeEncoder(m["vae"])), ("detector", m["detector"])):
-    export_network(module, examples[role], AXES[role], pathlib.Path(sys.argv[1]) / f"{role}.onnx")
+examples = make_examples(m["unet"], m["controlnet"], 24, 4, 8)
+for role, module, export in (
+    ("vae_encoder", networks.VaeEncoder(m["vae"]), export_network_streaming),
+    ("detector", m["detector"], export_network),
+):
+    export(module, examples[role], AXES[role], pathlib.Path(sys.argv[1]) / f"{role}.onnx")
 """
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run(

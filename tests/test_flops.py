@@ -8,7 +8,6 @@ import pytest
 import torch
 from hoirt.packs import open_pack
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench import flops
 from bench.fewer_flops import Costs, Way, all_ways, costs_of_pack, costs_of_sd15
@@ -36,9 +35,7 @@ class Mixed(nn.Module):
 
 
 def counted(module: nn.Module, *inputs: Tensor) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module.eval()(*inputs)
-    return int(counter.get_total_flops())
+    return flops.counted_by_torch(module, *inputs)[0]
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 12), (1, 3, 10, 6)])
@@ -66,7 +63,7 @@ def test_the_bundled_step_counts_as_the_torch_modules_it_came_from() -> None:
     whole += counted(controlnet, latents[:, :4], torch.tensor(5), text, depth)
     before = counted(controlnet.controlnet_cond_embedding, depth)
     projected = text.shape[1] * text.shape[2] * pack.manifest.networks["context"].outputs["context"].shape[-1]
-    assert costs.full == pytest.approx(whole - before - 2 * projected, rel=0.005)  # the rest is the time's
+    assert costs.full == pytest.approx(whole - before - 2 * projected, rel=1e-3)  # the rest is the time's
     assert costs.full > costs.reuse["control"] > costs.reuse["deep"] > 0
 
 
@@ -85,7 +82,7 @@ def test_the_costs_of_a_way() -> None:
     assert costs.of(Way("DDIM", 10, (0.2, 0.7)), 2.0) == 5 * 100 + 5 * 200
     assert costs.of(Way("DDIM", 10, reuse="deep", reuse_every=2), 2.0) == 5 * 200 + 5 * 20
     # Rows 0, 3, 6, 9 are full, and row 2, the first guided one.
-    assert costs.of(Way("DDIM", 10, (0.2, 0.5), "control", 3), 2.0) == 3 * 100 + 100 + 200 + 4 * 60 + 120
+    assert costs.of(Way("DDIM", 10, (0.2, 0.5), "control", 3), 2.0) == 3 * 100 + 2 * 200 + 4 * 60 + 120
 
 
 def test_the_ways_differ_and_run_what_the_pack_has() -> None:
@@ -95,9 +92,8 @@ def test_the_ways_differ_and_run_what_the_pack_has() -> None:
 
 
 def test_the_front_is_what_nothing_beats(tmp_path: Path) -> None:
-    dots = [
-        Dot("a", str(t), t, e, e) for t, e in ((1.0, 5.0), (2.0, 6.0), (3.0, 2.0), (3.0, 4.0), (4.0, 2.0))
-    ]
+    ways = ((1.0, 5.0), (2.0, 6.0), (3.0, 2.0), (3.0, 4.0), (4.0, 2.0))
+    dots = [Dot("a", "20", seconds, error, error) for seconds, error in ways]
     assert [(dot.seconds, dot.joint_error) for dot in front(dots, "joint_error")] == [(1.0, 5.0), (3.0, 2.0)]
     draw(dots, tmp_path / "new" / "plot.png")
     assert (tmp_path / "new" / "plot.png").read_bytes().startswith(b"\x89PNG")

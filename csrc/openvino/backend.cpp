@@ -14,6 +14,9 @@
 namespace hoirt::openvino {
 namespace {
 
+// Names what model_file.cpp makes of a network before it is compiled; cached programs of other rewrites are not used.
+constexpr const char* rewrites = "norms, split projections, upsampling 1";
+
 // OpenVINO offers bf16 wherever it can emulate it; only with these instructions is it faster than fp32.
 bool multiplies_bf16() {
 #if defined(__x86_64__)
@@ -52,7 +55,7 @@ class OpenVinoBackend final : public Backend {
         ov::hint::execution_mode(mode), ov::inference_num_threads(options.threads),
         // Pinned threads of two processes would share the same cores while others idle.
         ov::hint::enable_cpu_pinning(false)};
-    const std::string identity = version() + "|" + core_->get_property("CPU", ov::device::full_name) + "|" +
+    const std::string identity = version() + "|" + rewrites + "|" + core_->get_property("CPU", ov::device::full_name) + "|" +
                                  options.precision + "|" + std::to_string(options.threads);
     return std::make_shared<OpenVinoNetwork>(core_, options, std::move(settings), identity);
   }

@@ -36,6 +36,11 @@ std::string temporary_name(const std::filesystem::path& path) {
   return path.string() + "." + std::to_string(getpid()) + "." + std::to_string(serial++) + ".tmp";
 }
 
+// To be kept const: a mapped tensor refuses to give a writable pointer.
+ov::Tensor mapped(const std::filesystem::path& path, std::size_t offset) {
+  return ov::read_tensor_data(path, ov::element::u8, ov::PartialShape::dynamic(1), offset);
+}
+
 }  // namespace
 
 std::uint64_t hash_bytes(const void* data, std::size_t size) {
@@ -69,8 +74,7 @@ std::optional<ov::Tensor> load_blob(const std::filesystem::path& path, std::stri
     if (header.key_bytes != key.size() || header.key_hash != hash_bytes(key.data(), key.size())) return std::nullopt;
     const std::size_t offset = payload_offset(key.size());
     if (std::filesystem::file_size(path) - offset != header.payload_bytes) return std::nullopt;
-    // Const, because a mapped tensor refuses to give a writable pointer.
-    const ov::Tensor payload = ov::read_tensor_data(path, ov::element::u8, ov::PartialShape::dynamic(1), offset);
+    const ov::Tensor payload = mapped(path, offset);
     if (payload.get_byte_size() != header.payload_bytes) return std::nullopt;
     if (hash_bytes(payload.data(), payload.get_byte_size()) != header.payload_hash) return std::nullopt;
     return payload;
@@ -79,26 +83,34 @@ std::optional<ov::Tensor> load_blob(const std::filesystem::path& path, std::stri
   }
 }
 
-bool store_blob(const std::filesystem::path& path, std::string_view key, std::string_view payload) noexcept {
+bool store_blob(const std::filesystem::path& path, std::string_view key,
+                const std::function<void(std::ostream&)>& write) noexcept {
+  std::error_code failure;
   try {
     const std::filesystem::path temporary = temporary_name(path);
-    std::error_code ignored;
-    if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
-    const Header header = {magic, key.size(), hash_bytes(key.data(), key.size()), payload.size(),
-                           hash_bytes(payload.data(), payload.size())};
-    std::string head(payload_offset(key.size()), '\0');
-    std::memcpy(head.data(), &header, sizeof header);
-    key.copy(head.data() + sizeof header, key.size());
-    std::ofstream file(temporary, std::ios::binary);
-    file.write(head.data(), static_cast<std::streamsize>(head.size()));
-    file.write(payload.data(), static_cast<std::streamsize>(payload.size()));
-    file.close();
-    std::error_code failure;
-    if (file) std::filesystem::rename(temporary, path, failure);
-    if (file && !failure) return true;
-    std::filesystem::remove(temporary, ignored);
+    try {
+      if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), failure);
+      std::string head(payload_offset(key.size()), '\0');
+      std::ofstream file(temporary, std::ios::binary);
+      file.write(head.data(), static_cast<std::streamsize>(head.size()));
+      write(file);
+      file.flush();
+      const ov::Tensor payload = mapped(temporary, head.size());
+      const Header header = {magic, key.size(), hash_bytes(key.data(), key.size()), payload.get_byte_size(),
+                             hash_bytes(payload.data(), payload.get_byte_size())};
+      std::memcpy(head.data(), &header, sizeof header);
+      key.copy(head.data() + sizeof header, key.size());
+      file.seekp(0);
+      file.write(head.data(), static_cast<std::streamsize>(head.size()));
+      file.close();
+      if (file) std::filesystem::rename(temporary, path, failure);
+      if (file && !failure) return true;
+    } catch (const std::exception&) {
+      // fall through: a full disk or a strange path only costs the cache
+    }
+    std::filesystem::remove(temporary, failure);
   } catch (const std::exception&) {
-    // fall through: a full disk or a strange path only costs the cache
+    // not even memory for the name
   }
   return false;
 }

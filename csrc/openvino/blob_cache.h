@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <iosfwd>
 #include <openvino/runtime/tensor.hpp>
 #include <optional>
 #include <string>
@@ -19,7 +21,9 @@ std::uint64_t hash_file(const std::filesystem::path& path);
 std::optional<ov::Tensor> load_blob(const std::filesystem::path& path, std::string_view key);
 
 // Writes to a temporary name in the same folder, then renames. A cache that cannot be written is no failure of the
-// network, so the result says whether it worked, and nothing is left behind if not.
-bool store_blob(const std::filesystem::path& path, std::string_view key, std::string_view payload) noexcept;
+// network, so the result says whether it worked, and nothing is left behind if not. `write` puts the payload straight
+// into the file: that of a large network would not fit into memory a second time.
+bool store_blob(const std::filesystem::path& path, std::string_view key,
+                const std::function<void(std::ostream&)>& write) noexcept;
 
 }  // namespace hoirt::openvino

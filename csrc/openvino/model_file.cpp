@@ -6,7 +6,9 @@
 #include <openvino/op/constant.hpp>
 
 #include "csrc/openvino/convert.h"
+#include "csrc/openvino/split_projection.h"
 #include "csrc/openvino/stable_norm.h"
+#include "csrc/openvino/upsample_conv.h"
 
 namespace hoirt::openvino {
 namespace {
@@ -64,6 +66,8 @@ std::shared_ptr<ov::Model> read_model(const std::string& path, const std::map<st
   if (model->get_results().empty()) throw PackError("the model " + path + " has no outputs, it is not a network");
   if (!shapes.empty()) set_shapes(*model, path, shapes);
   make_norms_stable(*model);
+  split_projections(*model);
+  shrink_upsampled_convolutions(*model);
   return model;
 }
 

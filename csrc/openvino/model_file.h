@@ -13,7 +13,7 @@ namespace hoirt::openvino {
 // Throws PackError unless `path` is a regular file called *.onnx.
 void check_model_path(const std::string& path);
 
-// The model with `shapes` set and its normalisations made independent of the thread count.
+// The model with `shapes` set, its normalisations made independent of the thread count, and less to compute.
 // Throws PackError for a damaged file, BackendError for operations that OpenVINO lacks, InputError for wrong shapes.
 std::shared_ptr<ov::Model> read_model(const std::string& path, const std::map<std::string, Shape>& shapes);
 

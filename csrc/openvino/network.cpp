@@ -114,7 +114,7 @@ void OpenVinoNetwork::store_ports() const {
   write_ports(text, inputs_);
   write_ports(text, outputs_);
   text << capacity_;
-  store_blob(options_.cache_path, blob_key("ports"), text.str());
+  store_blob(options_.cache_path, blob_key("ports"), [&text](std::ostream& file) { file << text.str(); });
 }
 
 std::string OpenVinoNetwork::blob_path(const std::string& signature) const {
@@ -174,9 +174,8 @@ std::shared_ptr<Program> OpenVinoNetwork::build(const std::string& signature, co
   }
   auto program = std::make_shared<Program>(core_->compile_model(model_shaped, "CPU", settings_));
   if (cached) {
-    std::ostringstream blob;
-    program->compiled().export_model(blob);
-    store_blob(blob_path(signature), blob_key(signature), blob.view());
+    store_blob(blob_path(signature), blob_key(signature),
+               [&program](std::ostream& file) { program->compiled().export_model(file); });
   }
   return program;
 }

@@ -6,9 +6,9 @@
 #include <openvino/core/graph_util.hpp>
 #include <openvino/core/rt_info.hpp>
 #include <openvino/opsets/opset13.hpp>
-#include <openvino/pass/constant_folding.hpp>
-#include <openvino/pass/manager.hpp>
 #include <vector>
+
+#include "csrc/openvino/fold.h"
 
 namespace hoirt::openvino {
 namespace {
@@ -43,17 +43,6 @@ ov::Output<ov::Node> stable_form(const GroupNormalization& node, std::size_t ran
                                        static_cast<float>(node.get_epsilon()), ov::op::MVNEpsMode::INSIDE_SQRT);
   const auto scaled = std::make_shared<ov::opset13::Multiply>(normal, per_channel(node.input_value(1), rank));
   return std::make_shared<ov::opset13::Add>(scaled, per_channel(node.input_value(2), rank));
-}
-
-// The value of an output, if it does not depend on what the inputs hold. ONNX layer normalisation computes its axes
-// from the rank of its input.
-std::shared_ptr<Constant> fold(const ov::Output<ov::Node>& output, const ov::ParameterVector& parameters) {
-  if (auto constant = ov::as_type_ptr<Constant>(output.get_node_shared_ptr())) return constant;
-  const auto part = std::make_shared<ov::Model>(ov::OutputVector{output}, parameters)->clone();
-  ov::pass::Manager passes;
-  passes.register_pass<ov::pass::ConstantFolding>();
-  passes.run_passes(part);
-  return ov::as_type_ptr<Constant>(part->get_results().at(0)->get_input_node_shared_ptr(0));
 }
 
 // True for a normalisation over every axis but the first.

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from export.hand import surface
-from export.hand.anatomy import FINGERS, PARENTS, UP, Array, fingers, joints
+from . import surface
+from .anatomy import FINGERS, PARENTS, UP, Array, fingers, joints
 
 OUTPUT = Path(__file__).parents[2] / "python" / "hoirt" / "hands" / "hand.safetensors"
 

@@ -6,7 +6,7 @@ import trimesh
 from numpy.typing import NDArray
 from skimage import measure
 
-from export.hand.anatomy import Array, fingers
+from .anatomy import Array, fingers
 
 VOXEL = 0.0016  # metres
 

@@ -13,9 +13,9 @@ import torch
 from hoirt.hands.model import HandModel
 from torch import nn
 
-from export.handrefiner import build_pack
-from export.tiny.models import SCHEDULER, TOKENS
-from export.tiny.train import detector, diffusion, mesh, vae
+from ..handrefiner import build_pack
+from .models import SCHEDULER, TOKENS
+from .train import detector, diffusion, mesh, vae
 
 PACK = Path(__file__).parents[2] / "python" / "hoirt" / "packs" / "data" / "handrefiner-tiny"
 SETTINGS = {

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.tiny.scenes import Picture, make_picture
+from .scenes import Picture, make_picture
 
 CROP = 128  # pixels; side of a stored hand crop
 BOX_SCALE = 1.3  # crop side / hand box side

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from export.tiny.scenes import make_picture
+from .scenes import make_picture
 
 OUT = Path(__file__).parents[2] / "python" / "hoirt" / "demo"
 FIRST = 2_500_000  # seeds never trained on, and none of the bench's

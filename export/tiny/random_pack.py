@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from export.handrefiner import build_pack, scheduler_dict
-from export.tokenizer import train_tokenizer
+from ..handrefiner import build_pack, scheduler_dict
+from ..tokenizer import train_tokenizer
 
 CAPTIONS = ["an open palm", "a fist", "a hand that points", "two hands", "a blurred hand", "a malformed hand"]
 TEXT_WIDTH, MAX_LENGTH = 32, 24

@@ -1,5 +1,5 @@
 """Seeded synthetic pictures of hands, well-formed and malformed, with depth, mask, keypoints and caption."""
 
-from export.tiny.scenes.scene import HandTruth, Picture, make_picture
+from .scene import HandTruth, Picture, make_picture
 
 __all__ = ["HandTruth", "Picture", "make_picture"]

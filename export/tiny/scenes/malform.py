@@ -6,8 +6,8 @@ import numpy as np
 from hoirt.hands.model import HandModel, rotation_matrices
 from numpy.typing import NDArray
 
-from export.hand.anatomy import fingers
-from export.tiny.scenes.poses import FINGERS, Pose
+from ...hand.anatomy import fingers
+from .poses import FINGERS, Pose
 
 KINDS = ("extra", "missing", "fused", "bent", "thick")
 _LONG = ("index", "middle", "ring", "pinky")

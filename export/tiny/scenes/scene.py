@@ -9,10 +9,10 @@ from hoirt.hands.model import HandModel, rotation_matrices
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from export.tiny.scenes.background import random_background
-from export.tiny.scenes.malform import Surface, malform, pose_surface
-from export.tiny.scenes.poses import Pose, random_pose
-from export.tiny.scenes.shading import Look, crevices, random_look, shade, skin_albedo, vertex_normals
+from .background import random_background
+from .malform import Surface, malform, pose_surface
+from .poses import Pose, random_pose
+from .shading import Look, crevices, random_look, shade, skin_albedo, vertex_normals
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

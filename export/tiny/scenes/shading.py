@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from export.hand.anatomy import fingers
+from ...hand.anatomy import fingers
 
 Array = NDArray[np.float32]
 

@@ -1,5 +1,5 @@
 """Command line: python -m export.tiny.train [--stage all]."""
 
-from export.tiny.train.plan import main
+from .plan import main
 
 main()

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from export.tiny import dataset
-from export.tiny.models import Detector
-from export.tiny.scenes.background import random_background
-from export.tiny.train.augment import colour_jitter
-from export.tiny.train.common import Trainer, autocast, load_average, seeded
-from export.tiny.train.distractors import add_bars, add_distractors
+from .. import dataset
+from ..models import Detector
+from ..scenes.background import random_background
+from .augment import colour_jitter
+from .common import Trainer, autocast, load_average, seeded
+from .distractors import add_bars, add_distractors
 
 SIZE = dataset.DETECTOR
 CELL = 8  # pixels

@@ -18,10 +18,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from export.tiny.models import SCHEDULER, TOKENS, make_controlnet, make_text_encoder, make_unet
-from export.tiny.train import latents as latent_stage
-from export.tiny.train.common import Trainer, autocast, batches, load_average, seeded
-from export.tokenizer import train_tokenizer
+from ...tokenizer import train_tokenizer
+from ..models import SCHEDULER, TOKENS, make_controlnet, make_text_encoder, make_unet
+from . import latents as latent_stage
+from .common import Trainer, autocast, batches, load_average, seeded
 
 OUTSIDE = 0.1  # weight of the loss where the picture is known
 NO_TEXT = 0.15  # how often the prompt is dropped, for classifier-free guidance

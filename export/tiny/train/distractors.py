@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
-from export.tiny.scenes.shading import random_look
+from ..scenes.shading import random_look
 
 
 def _tone(colour: np.ndarray, gain: float) -> tuple[int, int, int]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from export.tiny import dataset
-from export.tiny.models import FACTOR
-from export.tiny.train import vae as vae_stage
-from export.tiny.train.common import pick_device, seeded
+from .. import dataset
+from ..models import FACTOR
+from . import vae as vae_stage
+from .common import pick_device, seeded
 
 KEYS = ("latents", "masked", "mask", "depth", "caption")
 

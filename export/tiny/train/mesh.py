@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from export.tiny import dataset
-from export.tiny.models import MeshRegressor, project
-from export.tiny.train.augment import colour_jitter
-from export.tiny.train.common import Trainer, autocast, batches, load_average, seeded
+from .. import dataset
+from ..models import MeshRegressor, project
+from .augment import colour_jitter
+from .common import Trainer, autocast, batches, load_average, seeded
 
 COLUMNS = (
     "image",

@@ -44,7 +44,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.stage == "all":
-        from export.tiny import dataset
+        from .. import dataset
 
         dataset.make(0, args.count, args.work / "data")
     for name, stage in STAGES.items():

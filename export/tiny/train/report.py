@@ -146,7 +146,7 @@ def draw_samples(pack: Path, path: Path) -> None:
     """Three rows of pictures: malformed, repaired by the pack, well-formed."""
     import hoirt
 
-    from export.tiny.scenes import make_picture
+    from ..scenes import make_picture
 
     pictures = [make_picture(seed) for seed in SAMPLES]
     results = hoirt.Refiner(pack)(
@@ -165,7 +165,7 @@ def draw_samples(pack: Path, path: Path) -> None:
 
 
 def main() -> None:
-    from export.tiny.build import PACK
+    from ..build import PACK
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.tiny import dataset
-from export.tiny.models import make_vae
-from export.tiny.train.common import Trainer, autocast, load_average, seeded
+from .. import dataset
+from ..models import make_vae
+from .common import Trainer, autocast, load_average, seeded
 
 PATCH = (
     64  # pixels; the network is convolutional, so patches teach it as well as whole crops and cost a quarter

@@ -1,4 +1,4 @@
-"""`hoirt pack info|verify`: what a model pack holds, and whether it is sound."""
+"""`hoirt pack info|verify|build|quantize`: what a pack holds, whether it is sound, and making one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hoirt.cli import build, quantize
 from hoirt.errors import InputError, PackError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def add_parser(
     common: argparse.ArgumentParser | None = None,
 ) -> None:
     """Adds `pack` to the main command; `common` holds the options that all commands share."""
-    pack = subparsers.add_parser("pack", help="look into model packs, or verify them")
+    pack = subparsers.add_parser("pack", help="look into model packs, verify, build or quantise them")
     actions = pack.add_subparsers(dest="action", required=True)
     for action, text in (
         ("info", "print what a pack holds"),
@@ -31,7 +32,9 @@ def add_parser(
         parser = actions.add_parser(action, help=text, description=text, parents=[common] if common else [])
         parser.add_argument("pack", metavar="PATH|NAME", help="a folder, or the name of an installed pack")
         parser.add_argument("--json", action="store_true", help="print JSON")
-    pack.set_defaults(run=run)
+        parser.set_defaults(run=run)
+    build.add_parser(actions, common)
+    quantize.add_parser(actions, common)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import threading
+import warnings
 import weakref
 import zipfile
 from dataclasses import replace
@@ -127,6 +128,37 @@ class Landmarker:
 def _close(opened: dict[float, Any]) -> None:
     while opened:
         opened.popitem()[1].close()
+
+
+class PackLandmarker:
+    """The landmarker of a pack, opened when a hand is first looked for: told hands need no mediapipe."""
+
+    input_size = Landmarker.input_size
+    threshold = Landmarker.threshold
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._landmarker: Landmarker | None = None
+
+    def __call__(self, picture: NDArray[np.uint8], threshold: float | None = None) -> list[Detection]:
+        """As in Landmarker."""
+        return self._opened()(picture, threshold)
+
+    def look_at(self, picture: NDArray[np.uint8], box: Box) -> Detection:
+        """As in Landmarker; where mediapipe is missing the side is not known, and a warning says so."""
+        try:
+            landmarker = self._opened()
+        except BackendError as error:
+            warnings.warn(f"the side of a told hand is not known, right is assumed: {error}", stacklevel=2)
+            return Detection(box, 1.0, "right", 0.5)
+        return landmarker.look_at(picture, box)
+
+    def _opened(self) -> Landmarker:
+        with self._lock:
+            if self._landmarker is None:
+                self._landmarker = Landmarker(self._path)
+            return self._landmarker
 
 
 def _read(path: Path) -> bytes:

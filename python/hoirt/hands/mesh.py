@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,13 +47,16 @@ class MeshEstimator:
     def released(self, picture: NDArray[np.uint8], found: Detection) -> Hand:
         """The Hand as the released HandRefiner fits it, in the crop of the landmarks that were seen.
 
-        Without landmarks, or with a network of another input than MeshGraphormer's, it is the usual fit.
+        Its box is that crop over `box_scale`, so that a region map covers what it says. Without landmarks, or
+        with a network of another input than MeshGraphormer's, it is the usual fit.
         """
         if found.keypoints is None or self._input_size != CROP:
             return self._fit(picture, found)
         size = picture.shape[:2]
-        crop = released_crop(found.keypoints / np.array(size[::-1], np.float32), size)
+        crop = released_crop(found.keypoints.astype(np.float64) / size[::-1], size)
         window = Window(crop.left, crop.top, crop.side, crop.side)
+        x, y, half = crop.left + crop.side / 2, crop.top + crop.side / 2, crop.side / self.box_scale / 2
+        found = replace(found, box=(x - half, y - half, x + half, y + half))
         return self._estimate(found, window, crop.look(picture, mirrored=found.side == "left"))
 
     def _fit(self, picture: NDArray[np.uint8], found: Detection) -> Hand:

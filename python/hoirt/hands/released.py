@@ -57,7 +57,7 @@ class ReleasedCrop:
         values = np.einsum("ia,abc,jb->ijc", weights, source, weights, optimize=True)
         if not wrap:
             values = np.clip(values, 0, 255)
-        return (np.trunc(values).astype(np.int64) & 255).astype(np.uint8)
+        return np.asarray(np.trunc(values).astype(np.int64) & 255, np.uint8)
 
 
 def released_crop(landmarks: NDArray[Any], size: tuple[int, int]) -> ReleasedCrop:

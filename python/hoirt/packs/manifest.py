@@ -94,6 +94,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Manifest:
+    """constants, landmarker: names of files; tokenizer_2 belongs to the network text_encoder_2."""
+
     name: str
     version: str
     task: str
@@ -104,7 +106,9 @@ class Manifest:
     networks: Mapping[str, NetworkSpec]
     scheduler: Mapping[str, Any]
     tokenizer: TokenizerSpec
+    tokenizer_2: TokenizerSpec | None
     constants: str | None
+    landmarker: str | None
     settings: Settings
 
 
@@ -117,7 +121,7 @@ def parse_manifest(data: bytes) -> Manifest:
         schema.fail(f"{SCHEMA} (the only schema that this version of hoirt reads)")
     top = document.members(
         ["schema", "name", "version", "task", "files", "networks", "scheduler", "tokenizer", "settings"],
-        ["description", "licence", "provenance", "constants"],
+        ["description", "licence", "provenance", "constants", "tokenizer_2", "landmarker"],
     )
     files = _files(top["files"])
     manifest = Manifest(
@@ -131,7 +135,9 @@ def parse_manifest(data: bytes) -> Manifest:
         networks=_networks(top["networks"], files),
         scheduler=_scheduler(top["scheduler"]),
         tokenizer=_tokenizer(top["tokenizer"], files),
+        tokenizer_2=_tokenizer(top["tokenizer_2"], files) if "tokenizer_2" in top else None,
         constants=_file(top["constants"], files) if "constants" in top else None,
+        landmarker=_file(top["landmarker"], files) if "landmarker" in top else None,
         settings=_settings(top["settings"]),
     )
     _check_task(manifest)
@@ -232,7 +238,7 @@ def _settings(node: Json) -> Settings:
         box_scale=members["box_scale"].number(1.0, 10.0),
         mask=MaskSettings(mask["pad"].number(0.0, 1.0), mask["feather"].number(0.0, 1.0)),
         precision=members["precision"].choice(("fp32", "bf16", "fp16", "int8")),
-        storage=members["storage"].choice(("fp32", "fp16")) if "storage" in members else "fp32",
+        storage=members["storage"].choice(("fp32", "fp16", "bf16")) if "storage" in members else "fp32",
         extra=MappingProxyType({key: child.plain() for key, child in members.items() if key not in known}),
     )
 
@@ -258,6 +264,37 @@ def _check_task(manifest: Manifest) -> None:
     _check_features(manifest.networks, task)
     if "mesh" in manifest.networks and manifest.constants is None:
         raise PackError(f"{MANIFEST}: constants: is missing; the network mesh needs its faces")
+    _check_text(manifest, {letter: extent for letter, (extent, _) in extents.items()})
+
+
+def _check_text(manifest: Manifest, extents: Mapping[str, int]) -> None:
+    """What belongs to a second text encoder is there with it and only with it; the widths add up."""
+    two = "text_encoder_2" in manifest.networks
+    time = manifest.networks["time"].inputs
+    parts = {
+        "tokenizer_2": manifest.tokenizer_2 is not None,
+        "networks.time.inputs.pooled": "pooled" in time,
+        "networks.time.inputs.time_ids": "time_ids" in time,
+    }
+    for place, there in parts.items():
+        if there != two:
+            what = (
+                "is missing; the network text_encoder_2 needs it" if two else "needs a network text_encoder_2"
+            )
+            raise PackError(f"{MANIFEST}: {place}: {what}")
+    if manifest.tokenizer_2 is not None and manifest.tokenizer_2.max_length != manifest.tokenizer.max_length:
+        raise PackError(
+            f"{MANIFEST}: tokenizer_2.max_length: is {manifest.tokenizer_2.max_length}, but "
+            f"{manifest.tokenizer.max_length} in tokenizer.max_length"
+        )
+    widths = [extents.get(letter) for letter in (("D1", "D2") if two else ("D1",))]
+    total = extents.get("D")
+    if total is not None and None not in widths and total != sum(width or 0 for width in widths):
+        given = " + ".join(map(str, widths))
+        raise PackError(
+            f"{MANIFEST}: networks.context.inputs.encoder_hidden_states: D is {total}, but the text encoders "
+            f"give {given}"
+        )
 
 
 def _check_features(networks: Mapping[str, NetworkSpec], task: Task) -> None:

@@ -63,13 +63,17 @@ class Pack:
         """The ONNX file of a role; its weights lie beside it. Raises InputError for an unknown role."""
         return self.path / self._network(role).file
 
+    def network_files(self, role: str) -> list[str]:
+        """Names of the files of a role: the ONNX file, then those of its weights. InputError if unknown."""
+        return [self._network(role).file, *sorted(self._networks[role].weights)]
+
     def network_hash(self, role: str) -> str:
         """sha256 over the ONNX file and its weights, for cache keys.
 
         Of a large pack the files are hashed now unless `verify(full=True)` did so before: a cache must not
         believe a manifest, or one pack could slip its own networks in under the name of another's.
         """
-        names = [self._network(role).file, *sorted(self._networks[role].weights)]
+        names = self.network_files(role)
         hashes = [
             self.manifest.files[name].sha256 if self.verified else verify.hash_file(self.path, name)
             for name in names
@@ -79,6 +83,16 @@ class Pack:
     def tokenizer_file(self) -> Path:
         """The tokenizer.json for `tokenizers.Tokenizer.from_file`."""
         return self.path / self.manifest.tokenizer.file
+
+    def tokenizer_2_file(self) -> Path | None:
+        """The tokenizer.json of the second text encoder; None for a pack with one."""
+        second = self.manifest.tokenizer_2
+        return None if second is None else self.path / second.file
+
+    def landmarker_file(self) -> Path | None:
+        """mediapipe's hand_landmarker.task; None for a pack without."""
+        name = self.manifest.landmarker
+        return None if name is None else self.path / name
 
     def constants(self) -> dict[str, NDArray[Any]]:
         """The constant arrays: faces (F,3) int32, joint_regressor (21,V) float32; {} for a pack without.

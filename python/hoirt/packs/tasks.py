@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+STEP_VARIANTS = ("step_keep", "step_reuse_control", "step_reuse_deep")  # networks for feature reuse
 KEPT = "kept_"  # how the names of features begin that a step keeps for later ones
 Extent = int | str  # a number is fixed; a letter stands for an extent that the pack or the caller chooses
 
@@ -50,7 +51,7 @@ _STEP = {
     "time": Port(("N", "E")),
     "context": Port(("N", "T", "K")),
     "hint": _latent("C0"),
-    "inpaint": _latent(5),
+    "inpaint": Port(("N", 5, "h", "w"), optional=True),
     "control_scale": Port(("N",)),
 }
 _PREDICTION = {"prediction": _latent(4)}
@@ -62,6 +63,7 @@ _REUSE = {
 }
 
 # detector and mesh are optional: without them the caller has to give hands or a depth map and a mask.
+# text_encoder_2, with the time's pooled and time_ids, is SDXL's; a step without inpaint is a plain model's.
 HAND_REFINE = Task(
     roles={
         "detector": Role(
@@ -75,22 +77,34 @@ HAND_REFINE = Task(
             optional=True,
         ),
         "mesh": Role(
-            inputs={"image": Port(("N", 3, 128, 128))},
+            inputs={"image": Port(("N", 3, "M", "M"))},
             outputs={
                 "vertices": Port(("N", "V", 3)),
                 "camera": Port(("N", 3)),
-                "region": Port(("N", 128, 128), optional=True),
+                "region": Port(("N", "M", "M"), optional=True),
             },
             optional=True,
         ),
         "text_encoder": Role(
             inputs={"input_ids": Port(("N", "T"), "int64")},
-            outputs={"last_hidden_state": Port(("N", "T", "D"))},
+            outputs={"last_hidden_state": Port(("N", "T", "D1"))},
+        ),
+        "text_encoder_2": Role(
+            inputs={"input_ids": Port(("N", "T"), "int64")},
+            outputs={"last_hidden_state": Port(("N", "T", "D2")), "pooled": Port(("N", "P"))},
+            optional=True,
         ),
         "vae_encoder": Role(inputs={"image": _PICTURE}, outputs={"mean": _latent(4), "logvar": _latent(4)}),
         "vae_decoder": Role(inputs={"latents": _latent(4)}, outputs={"image": _PICTURE}),
         "hint": Role(inputs={"depth": _PICTURE}, outputs={"hint": _latent("C0")}),
-        "time": Role(inputs={"timestep": Port(("S",))}, outputs={"time": Port(("S", "E"))}),
+        "time": Role(
+            inputs={
+                "timestep": Port(("S",)),
+                "pooled": Port(("S", "P"), optional=True),
+                "time_ids": Port(("S", 6), optional=True),
+            },
+            outputs={"time": Port(("S", "E"))},
+        ),
         "context": Role(
             inputs={"encoder_hidden_states": Port(("N", "T", "D"))},
             outputs={"context": Port(("N", "T", "K"))},
@@ -101,7 +115,7 @@ HAND_REFINE = Task(
         "step_reuse_deep": Role(inputs=_REUSE, outputs=_PREDICTION, optional=True, kept="inputs"),
     },
     dynamic=frozenset({"N", "S"}),
-    shared=frozenset({"V", "T", "D", "C0", "E", "K"}),
+    shared=frozenset({"V", "M", "T", "D", "D1", "D2", "P", "C0", "E", "K"}),
 )
 
 TASKS: Mapping[str, Task] = {"hand-refine": HAND_REFINE}

@@ -26,6 +26,7 @@ SMALL_PACK = 64 << 20
 MAX_GRAPH_BYTES = 256 << 20  # an ONNX file without its weights
 MAX_CONSTANTS_BYTES = 64 << 20
 MAX_TOKENIZER_BYTES = 32 << 20
+MAX_LANDMARKER_BYTES = 256 << 20
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -43,8 +44,11 @@ def check_structure(root: Path, manifest: Manifest) -> dict[str, OnnxFile]:
     networks = {role: _check_network(root, manifest, network) for role, network in manifest.networks.items()}
     if manifest.constants is not None:
         check_safetensors(manifest.constants, read_file(root, manifest.constants, MAX_CONSTANTS_BYTES))
-    if manifest.files[manifest.tokenizer.file].bytes > MAX_TOKENIZER_BYTES:
-        raise PackError(f"{manifest.tokenizer.file}: larger than {MAX_TOKENIZER_BYTES} bytes")
+    for name in _tokenizers(manifest):
+        if manifest.files[name].bytes > MAX_TOKENIZER_BYTES:
+            raise PackError(f"{name}: larger than {MAX_TOKENIZER_BYTES} bytes")
+    if manifest.landmarker is not None and manifest.files[manifest.landmarker].bytes > MAX_LANDMARKER_BYTES:
+        raise PackError(f"{manifest.landmarker}: larger than {MAX_LANDMARKER_BYTES} bytes")
     return networks
 
 
@@ -130,6 +134,11 @@ def _check_network(root: Path, manifest: Manifest, network: NetworkSpec) -> Onnx
 
 
 def check_tokenizer(root: Path, manifest: Manifest) -> None:
-    """The tokenizer file is JSON. What is in it is left to the `tokenizers` package. Raises PackError."""
-    name = manifest.tokenizer.file
-    parse_json(read_file(root, name, MAX_TOKENIZER_BYTES), name, MAX_TOKENIZER_BYTES).items(64)
+    """A tokenizer file is JSON. What is in it is left to the `tokenizers` package. Raises PackError."""
+    for name in _tokenizers(manifest):
+        parse_json(read_file(root, name, MAX_TOKENIZER_BYTES), name, MAX_TOKENIZER_BYTES).items(64)
+
+
+def _tokenizers(manifest: Manifest) -> list[str]:
+    second = manifest.tokenizer_2
+    return [manifest.tokenizer.file, *([] if second is None else [second.file])]

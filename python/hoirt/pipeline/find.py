@@ -69,7 +69,7 @@ class HandFinder:
             if isinstance(wanted, str) or any(isinstance(entry, int) for entry in wanted):
                 detector = self._need_detector()
                 lowest = detector.threshold if threshold is None else threshold
-                detected = search(detector, pixels, lowest, tiles)
+                detected = search(detector, pixels, lowest, False if released else tiles)
             entries: list[Detection | Hand] = []
             for entry in detected if isinstance(wanted, str) else wanted:
                 if isinstance(entry, int):
@@ -100,7 +100,9 @@ class HandFinder:
         return [mesh.released(pixels, one) for one in seen] if released else mesh(pixels, seen)
 
     def _released(self, pixels: NDArray[np.uint8], found: Detection) -> Hand:
-        return _with_landmarks(self._need_mesh().released(pixels, found), found)
+        mesh = self._need_mesh()
+        hand = mesh.released(pixels, found)
+        return _with_landmarks(replace(hand, malformed=malformed(hand, found, mesh.box_scale)), found)
 
     def _placed(self, pixels: NDArray[np.uint8], place: Place) -> Detection:
         """A told hand with what the detector sees of it."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from hoirt.errors import BackendError, InputError
-from hoirt.hands.landmarker import Landmarker
+from hoirt.hands.detect import Detector
+from hoirt.hands.landmarker import Landmarker, PackLandmarker
 from hoirt.hands.mesh import MeshEstimator
 from hoirt.packs import Pack, open_pack
+from hoirt.packs.tasks import STEP_VARIANTS
 from hoirt.pipeline.find import HandFinder
 from hoirt.pipeline.inpaint import Inpainter
 from hoirt.pipeline.regions import RegionPlanner
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from hoirt._core import Backend, Network
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-STEP_VARIANTS = ("step_keep", "step_reuse_control", "step_reuse_deep")
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
 
 
@@ -56,19 +57,24 @@ class Models:
 
         runtime = backends.load(backend)
         self.backend = runtime.name
-        if precision == "auto":
-            accepted = {"fp32", self.settings.precision}
-            precision = next(name for name in runtime.precisions if name in accepted)
-        self.precision = precision
+        self.precision = _choose(precision, self.settings.precision, runtime.precisions)
+        self._arithmetic = arithmetic_of(self.precision, runtime.precisions)
         open_one = self._opener(opened, runtime, threads or 0, cache)
         networks = self._open_all(opened, open_one)
         encoders = [(networks["text_encoder"], opened.tokenizer_file())]
+        second = opened.tokenizer_2_file()
+        if second is not None:
+            encoders.append((networks["text_encoder_2"], second))
+        detector: Detector | None = None if landmarker is None else Landmarker(landmarker)
+        stored = opened.landmarker_file()
+        if detector is None and stored is not None:
+            detector = PackLandmarker(stored)
         self.embed = TextEncoder(encoders, networks["context"])
         self.find = HandFinder(
             networks.get("detector"),
             self._mesh(opened, networks["mesh"]) if "mesh" in networks else None,
             self.settings.detector_threshold,
-            landmarker=None if landmarker is None else Landmarker(landmarker),
+            landmarker=detector,
         )
         self.plan = RegionPlanner(self.settings)
         self.inpaint = Inpainter(networks, self.settings.vae, open_one)
@@ -95,11 +101,11 @@ class Models:
                     pack.network_hash(role),
                     backend=runtime.name,
                     version=runtime.version,
-                    precision=self.precision,
+                    precision=self._arithmetic,
                     threads=threads,
                 )
             path = str(pack.network_file(role))
-            return runtime.open(path, cache_path=blob, precision=self.precision, threads=threads)
+            return runtime.open(path, cache_path=blob, precision=self._arithmetic, threads=threads)
 
         return open_one
 
@@ -113,6 +119,26 @@ class Models:
             input_size=MESH_INPUT if side == -1 else side,
             box_scale=self.settings.box_scale,
         )
+
+
+def arithmetic_of(precision: str, possible: Sequence[str]) -> str:
+    """What a backend is asked for: an int8 step is int8 in its graph, so of "int8" it is what else there is.
+
+    possible: the precisions of the backend, the fastest first.
+    """
+    return next(name for name in possible if name in ("fp32", "bf16")) if precision == "int8" else precision
+
+
+def _choose(asked: str, stored: str, possible: Sequence[str]) -> str:
+    """The precision of a pack that bears `stored`, on a runtime with the `possible`, the fastest first."""
+    if asked == "int8" and stored != "int8":
+        raise InputError(
+            "the step of this pack is not quantised to int8; build the pack with --precision int8, "
+            "or make an int8 pack of it with: hoirt pack quantize PACK -o OUT"
+        )
+    if asked != "auto":
+        return asked
+    return "int8" if stored == "int8" else next(name for name in possible if name in ("fp32", stored))
 
 
 def _check(device: str, precision: str, threads: int | None) -> None:

@@ -55,8 +55,9 @@ class Refiner:
             pack: name of a bundled pack, or a pack folder.
             device: "auto" or "cpu".
             precision: of the networks' arithmetic: "fp32", "bf16", "fp16" or "int8"; an error where the
-                machine cannot. "auto" takes the fastest of fp32 and what the pack names; with the bundled
-                pack that is bf16 on a processor that multiplies it (AVX512-BF16), else fp32.
+                machine cannot, and int8 where the pack is not quantised. "auto" takes the fastest of fp32
+                and what the pack names; with the bundled pack that is bf16 on a processor that multiplies
+                it (AVX512-BF16), else fp32.
             threads: CPU threads of one network; None uses all cores.
             backend: "auto", or a name that `hoirt.doctor()` lists.
             cache: keep compiled networks on disk, so that the next Refiner opens in under a second.
@@ -139,9 +140,9 @@ class Refiner:
                 (H, W, 3) or (H, W, 4), RGB(A); uint8, uint16, bool or float 0..1; sides 1..8192.
             prompt: * what the picture shows, such as "an open palm".
             negative_prompt: * what it shall not show; None takes the pack's.
-            hands: * which hands: None or "all", every detected one; "malformed", those whose `Hand.malformed`
-                exceeds 0.5; or a list whose entries are indices of detect()'s hands, boxes (x0, y0, x1, y1)
-                or keypoints (21, 2) in pixels, masks (H, W), or Hand objects. [] is no hand.
+            hands: * which hands, or where they are. None or "all": every detected one; "malformed": those
+                whose `Hand.malformed` exceeds 0.5; or a list of indices into what `detect` gives, boxes (x0,
+                y0, x1, y1), keypoints (21, 2) in pixels, masks (H, W), Hand objects. [] is no hand.
             mask: * (H, W), 1 = regenerate; replaces the mask made from the hands. Hands outside it stay.
             depth: * (H, W) uint8, 255 near .. 51 far, 0 background; replaces the rendered depth. Where no
                 hand is found, the region is taken from `depth` and `mask`.

@@ -1,0 +1,1 @@
+"""The parts of bench.full_size."""

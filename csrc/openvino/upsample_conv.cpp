@@ -1,0 +1,142 @@
+// Convolves before it enlarges: less than half the work of a convolution on a picture of doubled pixels.
+#include "csrc/openvino/upsample_conv.h"
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <openvino/op/util/interpolate_base.hpp>
+#include <openvino/opsets/opset13.hpp>
+#include <optional>
+#include <vector>
+
+namespace hoirt::openvino {
+namespace {
+
+using ov::opset13::Add;
+using ov::opset13::Constant;
+using ov::opset13::Convolution;
+using ov::op::util::InterpolateBase;
+
+using Fold = std::array<std::array<float, 3>, 2>;
+// Even outputs see the pixels i-1, i, i; odd ones i, i, i+1.
+constexpr std::array<Fold, 2> folds = {{{{{1, 0, 0}, {0, 1, 1}}}, {{{1, 1, 0}, {0, 0, 1}}}}};
+
+// The values of float weights, stored as they are or as halves that are cast.
+std::shared_ptr<Constant> stored_floats(const ov::Output<ov::Node>& output) {
+  auto node = output.get_node_shared_ptr();
+  if (output.get_element_type() != ov::element::f32) return nullptr;
+  if (ov::is_type<ov::opset13::Convert>(node)) node = node->get_input_node_shared_ptr(0);
+  auto constant = ov::as_type_ptr<Constant>(node);
+  return constant && constant->get_element_type().is_real() ? constant : nullptr;
+}
+
+bool all(const std::vector<std::size_t>& values, std::size_t wanted) {
+  return std::all_of(values.begin(), values.end(), [wanted](auto value) { return value == wanted; });
+}
+
+bool doubles_pixels(const InterpolateBase& node) {
+  const auto& how = node.get_attrs();
+  using Coordinates = InterpolateBase::CoordinateTransformMode;
+  using Nearest = InterpolateBase::NearestMode;
+  const bool plain =
+      how.mode == InterpolateBase::InterpolateMode::NEAREST &&
+      how.shape_calculation_mode == InterpolateBase::ShapeCalcMode::SCALES &&
+      how.coordinate_transformation_mode == Coordinates::ASYMMETRIC && how.nearest_mode == Nearest::FLOOR &&
+      all(how.pads_begin, 0) && all(how.pads_end, 0) && node.get_input_partial_shape(0).rank().compatible(4);
+  // Version 4 has the sizes before the scales, version 11 has one of them.
+  const auto scales_at = ov::is_type<ov::opset13::Interpolate>(&node) ? 1U : 2U;
+  if (!plain) return false;
+  const auto scales = ov::as_type_ptr<Constant>(node.get_input_node_shared_ptr(scales_at));
+  const bool some_axes = node.get_input_size() > scales_at + 1;
+  const auto axes =
+      some_axes ? ov::as_type_ptr<Constant>(node.get_input_node_shared_ptr(scales_at + 1)) : nullptr;
+  if (!scales || (some_axes && !axes)) return false;
+  const auto factors = scales->cast_vector<float>();
+  const auto along = axes ? axes->cast_vector<std::int64_t>() : std::vector<std::int64_t>{0, 1, 2, 3};
+  std::array<float, 4> factor = {1, 1, 1, 1};
+  if (factors.size() != along.size()) return false;
+  for (std::size_t i = 0; i < along.size(); ++i) {
+    factor.at(static_cast<std::size_t>(along[i] < 0 ? along[i] + 4 : along[i])) = factors[i];
+  }
+  return factor == std::array<float, 4>{1, 1, 2, 2};
+}
+
+bool is_plain_3x3(const Convolution& node, const Constant& weights) {
+  const auto& shape = weights.get_shape();
+  return shape.size() == 4 && shape[2] == 3 && shape[3] == 3 && all(node.get_strides(), 1) &&
+         all(node.get_dilations(), 1) && node.get_auto_pad() == ov::op::PadType::EXPLICIT &&
+         node.get_pads_begin() == ov::CoordinateDiff{1, 1} && node.get_pads_end() == ov::CoordinateDiff{1, 1};
+}
+
+// The 2x2 kernels of the outputs at rows of parity `y` and columns of parity `x`.
+std::shared_ptr<Constant> folded(const std::vector<float>& weights, const ov::Shape& shape, std::size_t y,
+                                 std::size_t x) {
+  const std::size_t kernels = shape[0] * shape[1];
+  std::vector<float> sums(kernels * 4, 0.0F);
+  for (std::size_t kernel = 0; kernel < kernels; ++kernel) {
+    for (std::size_t tap = 0; tap < 4 * 9; ++tap) {
+      const std::size_t to = tap / 9, row = tap % 9 / 3, column = tap % 3;
+      sums[kernel * 4 + to] += folds[y][to / 2][row] * folds[x][to % 2][column] * weights[kernel * 9 + tap % 9];
+    }
+  }
+  return Constant::create(ov::element::f32, {shape[0], shape[1], 2, 2}, sums);
+}
+
+// The sum of the convolution and a bias per channel, and that bias as (1, C, 1, 1).
+struct Biased {
+  std::shared_ptr<ov::Node> sum;
+  std::shared_ptr<ov::Node> bias;
+};
+
+// Only a shape may be taken of the convolution besides: the reader of ONNX files finds the bias's rank that way.
+std::optional<Biased> biased(const Convolution& node, std::size_t channels) {
+  std::optional<Biased> found;
+  for (const auto& user : node.get_output_target_inputs(0)) {
+    if (ov::is_type<ov::opset13::ShapeOf>(user.get_node())) continue;
+    if (found || !ov::is_type<Add>(user.get_node())) return std::nullopt;
+    auto bias = user.get_node()->get_input_node_shared_ptr(1 - user.get_index());
+    if (ov::is_type<ov::opset13::Reshape>(bias)) bias = bias->get_input_node_shared_ptr(0);
+    const auto values = ov::as_type_ptr<Constant>(bias);
+    const auto rank = user.get_node()->get_input_partial_shape(1 - user.get_index()).rank();
+    if (!values || rank.is_dynamic() || rank.get_length() != 4) return std::nullopt;
+    if (ov::shape_size(values->get_shape()) != channels) return std::nullopt;
+    found = {user.get_node()->shared_from_this(), std::make_shared<Constant>(*values, ov::Shape{1, channels, 1, 1})};
+  }
+  return found;
+}
+
+void shrink(const std::shared_ptr<Convolution>& node, const ov::Output<ov::Node>& small, const Constant& weights) {
+  const auto values = weights.cast_vector<float>();
+  const auto with_bias = biased(*node, weights.get_shape()[0]);
+  ov::OutputVector parts;
+  for (const std::ptrdiff_t y : {0, 1}) {
+    for (const std::ptrdiff_t x : {0, 1}) {
+      const auto kernel = folded(values, weights.get_shape(), static_cast<std::size_t>(y), static_cast<std::size_t>(x));
+      ov::Output<ov::Node> part = std::make_shared<Convolution>(
+          small, kernel, ov::Strides{1, 1}, ov::CoordinateDiff{1 - y, 1 - x}, ov::CoordinateDiff{y, x},
+          ov::Strides{1, 1});
+      if (with_bias) part = std::make_shared<Add>(part, with_bias->bias);
+      parts.push_back(part);
+    }
+  }
+  const auto side_by_side = std::make_shared<ov::opset13::Concat>(parts, 1);
+  const auto large = std::make_shared<ov::opset13::DepthToSpace>(
+      side_by_side, ov::opset13::DepthToSpace::DepthToSpaceMode::BLOCKS_FIRST, 2);
+  const std::shared_ptr<ov::Node> old = with_bias ? with_bias->sum : node;
+  large->set_friendly_name(old->get_friendly_name());
+  old->output(0).replace(large);
+}
+
+}  // namespace
+
+void shrink_upsampled_convolutions(ov::Model& model) {
+  for (const auto& op : model.get_ordered_ops()) {
+    const auto node = ov::as_type_ptr<Convolution>(op);
+    const auto resize = node ? ov::as_type_ptr<InterpolateBase>(node->get_input_node_shared_ptr(0)) : nullptr;
+    const auto weights = node ? stored_floats(node->input_value(1)) : nullptr;
+    if (!resize || !weights || resize->get_output_target_inputs(0).size() != 1) continue;
+    if (doubles_pixels(*resize) && is_plain_3x3(*node, *weights)) shrink(node, resize->input_value(0), *weights);
+  }
+}
+
+}  // namespace hoirt::openvino

@@ -1,0 +1,1 @@
+"""`hoirt pack build`: from the files that users have to a pack."""

@@ -1,0 +1,445 @@
+"""`hoirt pack build handrefiner`: weights of every layout to a pack that refines and equals diffusers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import checkpoint_tools as tools
+import hoirt
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from checkpoint_networks import TINY_SD15
+from hoirt.cli import build as command
+from hoirt.cli.main import main
+from hoirt.errors import InputError
+from hoirt.packs import open_pack
+
+from export.building import plan as planning
+from export.building import run as running
+from export.building.request import Request
+from export.checkpoints import CheckpointError, Component
+from export.checkpoints.lora import with_lora
+
+ROOT = Path(__file__).resolve().parents[1]
+# Stable Diffusion 1.5 with two of its four levels: half the time of a build goes by nodes, not by weights.
+LEVELS = {
+    "block_out_channels": (32, 64),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "layers_per_block": 1,
+}
+UNET = {**TINY_SD15, **LEVELS, "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+CONTROL = {"sd15": {**tools.TINY_CONTROLNET_SD15, **LEVELS}, "sdxl": tools.TINY_CONTROLNET_SDXL}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """Files of a tiny base model and ControlNet in a layout, with the components they were written from."""
+
+    def write(kind: str, layout: str, inpaint: bool = True, control: str = "control_model") -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp(f"{kind}-{layout}")
+        networks = tools.tiny_networks(kind, inpaint)  # type: ignore[arg-type]
+        if kind == "sd15":
+            networks["unet"] = tools.random_component({**UNET, "in_channels": 9 if inpaint else 4})
+        base, tokenizer = tools.write_random_base(folder, networks, layout)  # type: ignore[arg-type]
+        controlnet = tools.random_component(CONTROL[kind], 1)
+        suffix = "" if control == "diffusers" else ".safetensors"
+        path = tools.write_controlnet(folder / f"cn{suffix}", controlnet, layout=control)  # type: ignore[arg-type]
+        return {
+            "base": base,
+            "controlnet": path,
+            "tokenizer": None if layout == "diffusers" else tokenizer,
+            "networks": {**networks, "controlnet": controlnet},
+        }
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def single(sources: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return sources("sd15", "single_file")
+
+
+@pytest.fixture(scope="module")
+def built(single: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pack of `single`, made by the command."""
+    out = tmp_path_factory.mktemp("built") / "hands"
+    assert main(arguments(single, out)) == 0
+    return out
+
+
+def arguments(files: dict[str, Any], out: Path, *more: str) -> list[str]:
+    given = ["pack", "build", "handrefiner", "--base", str(files["base"]), "-o", str(out), "-q"]
+    for option in ("controlnet", "tokenizer"):
+        if files[option] is not None:
+            given += [f"--{option}", str(files[option])]
+    return [*given, *more]
+
+
+def request_of(files: dict[str, Any], out: Path, **more: Any) -> Request:
+    return Request(files["base"], out, files["controlnet"], tokenizer=files["tokenizer"], **more)
+
+
+def run_onnx(pack: Path, role: str, feed: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(pack / f"{role}.onnx", options, ["CPUExecutionProvider"])
+    results = session.run(None, {name: tensor.numpy() for name, tensor in feed.items()})
+    return [torch.from_numpy(result) for result in results]
+
+
+@torch.no_grad()
+def step_of_pack(
+    pack: Path, networks: dict[str, Component], seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The prediction of the pack's graphs, chained as in the loop, and that of diffusers and transformers."""
+    generator = torch.Generator().manual_seed(seed)
+    unet, controlnet = tools.load(networks["unet"]), tools.load(networks["controlnet"])
+    is_xl = "text_encoder_2" in networks
+    channels = unet.config["in_channels"]
+    ids = torch.randint(5, 600, (2, 77), generator=generator)
+    ids[:, 0], ids[:, 20:] = tools.VOCABULARY - 2, tools.VOCABULARY - 1
+    sample = torch.randn(2, 4, 16, 8, generator=generator)
+    inpaint = torch.randn(2, channels - 4, 16, 8, generator=generator)
+    depth = torch.rand(2, 3, 128, 64, generator=generator)
+    timestep, scale = torch.tensor([801.0, 13.0]), torch.tensor([0.55, 0.55])
+
+    # The reference: the classes used as their authors use them.
+    text = tools.load(networks["text_encoder"])
+    added: dict[str, torch.Tensor] = {}
+    if is_xl:
+        first = text(ids, output_hidden_states=True).hidden_states[-2]
+        second = tools.load(networks["text_encoder_2"])(ids, output_hidden_states=True)
+        states = torch.cat([first, second.hidden_states[-2]], dim=-1)
+        sizes = torch.tensor([[128.0, 64, 0, 0, 128, 64]] * 2)
+        added = {"text_embeds": second.text_embeds, "time_ids": sizes}
+    else:
+        states = text(ids).last_hidden_state
+    down, mid = controlnet(sample, timestep, states, depth, 0.55, added_cond_kwargs=added, return_dict=False)
+    expected = unet(
+        torch.cat([sample, inpaint], dim=1),
+        timestep,
+        states,
+        added_cond_kwargs=added,
+        down_block_additional_residuals=down,
+        mid_block_additional_residual=mid,
+    ).sample
+
+    # The pack.
+    found = run_onnx(pack, "text_encoder", {"input_ids": ids})
+    extra: dict[str, torch.Tensor] = {}
+    if is_xl:
+        hidden, pooled = run_onnx(pack, "text_encoder_2", {"input_ids": ids})
+        found = [torch.cat([found[0], hidden], dim=-1)]
+        extra = {"pooled": pooled, "time_ids": added["time_ids"]}
+    feed = {
+        "sample": sample,
+        "time": run_onnx(pack, "time", {"timestep": timestep, **extra})[0],
+        "context": run_onnx(pack, "context", {"encoder_hidden_states": found[0]})[0],
+        "hint": run_onnx(pack, "hint", {"depth": depth})[0],
+        **({"inpaint": inpaint} if channels == 9 else {}),
+        "control_scale": scale,
+    }
+    return run_onnx(pack, "step", feed)[0], expected
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+# From files to packs
+
+
+def test_built_pack_equals_diffusers_and_refines(built: Path, single: dict[str, Any]) -> None:
+    found, expected = step_of_pack(built, single["networks"])
+    assert relative(found, expected) <= 1e-4
+    with torch.no_grad():
+        vae = tools.load(single["networks"]["vae"])
+        image = torch.rand(1, 3, 64, 128) * 2 - 1
+        posterior = vae.encode(image).latent_dist
+        mean, logvar = run_onnx(built, "vae_encoder", {"image": image})
+        assert relative(mean, posterior.mean) <= 1e-4 and relative(logvar, posterior.logvar) <= 1e-4
+        latents = torch.randn(1, 4, 8, 16)
+        assert (
+            relative(run_onnx(built, "vae_decoder", {"latents": latents})[0], vae.decode(latents).sample)
+            <= 1e-4
+        )
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    depth = np.zeros((64, 64), np.uint8)
+    depth[16:48, 16:48] = 200
+    result = hoirt.Refiner(built, cache=False)(
+        picture, prompt="a hand", hands=[], depth=depth, steps=2, region="frame"
+    )
+    assert result.image.shape == picture.shape and (result.image != picture).any()
+
+
+def test_settings_and_provenance(built: Path, single: dict[str, Any]) -> None:
+    manifest = open_pack(built).manifest
+    settings = manifest.settings
+    assert (settings.steps, settings.guidance, settings.strength) == (20, 9.0, 0.55)
+    assert settings.negative_prompt.startswith("fake 3D rendered image, longbody, lowres, bad anatomy")
+    assert manifest.scheduler["_class_name"] == "DPMSolverMultistepScheduler"
+    assert manifest.scheduler["beta_schedule"] == "scaled_linear"
+    hoirt.schedules.build(manifest.scheduler, 20)
+    sources = manifest.provenance["sources"]
+    digest = running.hash_files({"base": (single["base"],)}, quiet=True)[single["base"]]
+    assert sources["base"]["files"] == {"model.safetensors": digest}
+    assert "RAIL" in sources["base"]["licence"] and "RAIL" in manifest.licence
+    text = (built / "pack.json").read_text(encoding="utf-8")
+    assert str(single["base"].parent) not in text and str(ROOT) not in text
+
+
+CASES = [
+    ("sd15", "ckpt", False, "bare"),
+    ("sdxl", "diffusers", True, "diffusers"),
+    ("sdxl", "single_file", False, "diffusers_file"),
+]
+
+
+@pytest.mark.parametrize(("kind", "layout", "inpaint", "control"), CASES)
+def test_every_layout_becomes_a_pack(
+    sources: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    kind: str,
+    layout: str,
+    inpaint: bool,
+    control: str,
+) -> None:
+    files = sources(kind, layout, inpaint, control)
+    pack = running.build(request_of(files, tmp_path / "pack"), quiet=True)
+    manifest = open_pack(pack).manifest
+    assert ("inpaint" in manifest.networks["step"].inputs) == inpaint
+    assert (manifest.tokenizer_2 is not None) == (kind == "sdxl") == ("text_encoder_2" in manifest.networks)
+    found, expected = step_of_pack(pack, files["networks"])
+    assert relative(found, expected) <= 1e-4
+    assert [path.name for path in tmp_path.iterdir()] == ["pack"]
+
+
+def test_lora_is_added_and_halves_stay_close(
+    single: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lora = tools.write_lora(tmp_path / "style.safetensors", single["networks"])
+    out = tmp_path / "pack"
+    assert main(arguments(single, out, "--lora", f"{lora}:0.5", "--precision", "bf16")) == 0
+    manifest = open_pack(out).manifest
+    assert manifest.provenance["sources"]["lora 1"]["scale"] == 0.5
+    assert (manifest.settings.precision, manifest.settings.storage) == ("bf16", "fp16")
+    base = planning.make_plan(request_of(single, tmp_path / "other")).base
+    fused = with_lora(base, lora, 0.5)
+    found, expected = step_of_pack(out, {**single["networks"], **fused.components})
+    assert relative(found, expected) <= 3e-3
+    _, without = step_of_pack(out, single["networks"])
+    assert relative(found, without) > 1e-2
+
+
+# Dry runs, interruptions, refusals
+
+
+def test_dry_run_writes_nothing(
+    single: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], built: Path
+) -> None:
+    assert main(arguments(single, tmp_path / "pack", "--dry-run")) == 0
+    text = capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    for part in (
+        "Stable Diffusion 1.5, inpainting, single file",
+        "text_encoder",
+        "step",
+        "--mesh",
+        "--hands",
+    ):
+        assert part in text
+    sizes = planning.make_plan(request_of(single, tmp_path / "pack")).sizes
+    for role, size in sizes.items():
+        assert (built / f"{role}.bin").stat().st_size == pytest.approx(size.bytes, rel=0.05)
+
+
+class StopError(Exception):
+    pass
+
+
+def test_an_interrupted_build_goes_on(
+    single: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Path
+) -> None:
+    out = tmp_path / "hands"
+    request = request_of(single, out)
+    written: list[str] = []
+    network = running.Progress.network
+
+    def stop_at_hint(self: Any, role: str, reused: bool) -> None:
+        network(self, role, reused)
+        if role == "hint":
+            raise StopError
+
+    monkeypatch.setattr(running.Progress, "network", stop_at_hint)
+    with pytest.raises(StopError):
+        running.build(request, quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == [".hands.building"]
+    (tmp_path / ".hands.building/new/step.bin").write_bytes(b"half")
+
+    def note(self: Any, role: str, reused: bool) -> None:
+        written.append(f"{role} {'kept' if reused else 'made'}")
+
+    monkeypatch.setattr(running.Progress, "network", note)
+    running.build(request, quiet=True)
+    kept = [entry.split()[0] for entry in written if entry.endswith("kept")]
+    assert kept == ["text_encoder", "vae_encoder", "vae_decoder"] and len(written) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["hands"]
+    # The same inputs give the same bytes, in one go or in two.
+    for file in built.iterdir():
+        assert file.read_bytes() == (out / file.name).read_bytes(), file.name
+
+
+def test_other_inputs_start_anew(single: dict[str, Any], tmp_path: Path) -> None:
+    plans = [
+        planning.make_plan(request_of(single, tmp_path / "pack", **more))
+        for more in ({}, {"steps": 30}, {"precision": "bf16"}, {})
+    ]
+    hashes = running.hash_files(plans[0].files, quiet=True)
+    other = dict.fromkeys(hashes, "0" * 64)
+    keys = [running._key(plan, running._sources(plan, hashes)) for plan in plans]
+    keys.append(running._key(plans[0], running._sources(plans[0], other)))
+    assert keys[0] == keys[3] and len(set(keys)) == 4
+
+
+def test_refusals(
+    single: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], built: Path
+) -> None:
+    def refused(message: str, *more: str, out: Path = tmp_path / "pack", **other: Any) -> None:
+        assert main(arguments({**single, **other}, out, *more)) == 1
+        assert re.search(message, capsys.readouterr().err), message
+
+    refused("no such file or folder: --mesh .*nothing.*--hands", "--mesh", "nothing", "--hands", "none")
+    refused("--mesh and --mano belong together", "--mesh", str(single["base"]))
+    refused("not mediapipe's hand_landmarker.task", "--hands", str(single["base"]))
+    refused("a ControlNet", base=single["controlnet"])
+    refused("not a ControlNet folder", controlnet=single["base"].parent / "tokenizer")
+    refused("has no tokenizer", tokenizer=None)
+    refused("'x' is not a scale", "--lora", "file:x")
+    refused("no such file.*--lora 1 lost", "--lora", "lost:0.5")
+    refused("exists; --overwrite", out=built)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/diary.txt").write_text("dear diary")
+    refused("is no pack", "--overwrite", out=tmp_path / "mine")
+    refused("--name 'a b'", "--name", "a b")
+    refused(r"settings\.steps", "--steps", "0")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+def test_sdxl_controlnet_on_sd15_is_refused(single: dict[str, Any], tmp_path: Path) -> None:
+    other = tools.random_component(tools.TINY_CONTROLNET_SDXL, 1)
+    path = tools.write_controlnet(tmp_path / "xl.safetensors", other)
+    with pytest.raises(CheckpointError, match="SDXL"):
+        planning.make_plan(request_of({**single, "controlnet": path}, tmp_path / "pack"))
+
+
+def test_weights_that_are_not_numbers_are_refused(
+    single: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(single["base"])
+    name = "model.diffusion_model.out.2.weight"
+    tensors[name][0, 0, 0, 0] = float("nan")
+    save_file(tensors, tmp_path / "bad.safetensors")
+    assert main(arguments({**single, "base": tmp_path / "bad.safetensors"}, tmp_path / "pack")) == 1
+    assert "conv_out.weight holds NaN or infinity" in capsys.readouterr().err
+    assert not (tmp_path / "pack").exists()
+    shutil.rmtree(tmp_path / ".pack.building")
+
+
+def test_landmarker_is_copied(single: dict[str, Any], tmp_path: Path) -> None:
+    task = tmp_path / "hand_landmarker.task"
+    with zipfile.ZipFile(task, "w") as archive:
+        archive.writestr("hand_detector.tflite", b"one")
+    with pytest.raises(
+        InputError, match=r"needed are hand_detector\.tflite, hand_landmarks_detector\.tflite"
+    ):
+        request_of(single, tmp_path / "pack", hands=task).check()
+    with zipfile.ZipFile(task, "a") as archive:
+        archive.writestr("hand_landmarks_detector.tflite", b"two")
+    plan = planning.make_plan(request_of(single, tmp_path / "pack", hands=task))
+    assert "--hands" not in plan.missing and plan.files["hands"] == (task,)
+
+
+def test_lora_option() -> None:
+    assert command.lora("a.safetensors") == (Path("a.safetensors"), 1.0)
+    assert command.lora("c:/a.safetensors:0.25") == (Path("c:/a.safetensors"), 0.25)
+    with pytest.raises(InputError, match="between -10 and 10"):
+        command.lora("a:nan")
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "NEEDED", ("torch", "no_such_package"))
+    with pytest.raises(hoirt.HoirtError, match=r"no_such_package.*pip install 'hoirt\[export\]'"):
+        command.load_exporter()
+
+
+def test_export_imports_only_itself_relatively() -> None:
+    """It is `export` in a checkout and `hoirt_export` in a wheel."""
+    for file in (ROOT / "export").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) export\b", file.read_text(encoding="utf-8"), re.MULTILINE), (
+            file
+        )
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; from hoirt.cli import main; main.main(['pack', 'build', '--help']); "
+    code += "print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--controlnet" in done.stdout and done.stdout.rstrip().endswith("False")
+
+
+def test_memory_stays_below_the_largest_network(tmp_path: Path) -> None:
+    """A network of 0.5 GB is written with a fifth of it in memory at most."""
+    code = """
+        import resource, sys, torch
+        from pathlib import Path
+        from torch import nn
+        from export.hollow import hollow, without_memory
+        from export.streaming import export_network_streaming
+
+        class Source:
+            def read(self, key):
+                return torch.full(shapes[key], 0.01, dtype=torch.float16)
+
+        def export(width, path):
+            global shapes
+            with without_memory():
+                module = nn.Sequential(*(nn.Linear(width, width) for _ in range(30)))
+            shapes = {key: value.shape for key, value in module.state_dict().items()}
+            hollow(module, Source())
+            axes = {"x": {0: "N"}, "y": {0: "N"}}
+            export_network_streaming(module, {"x": torch.rand(2, width)}, axes, Path(path))
+
+        export(64, sys.argv[1] + "/small.onnx")  # whatever is imported on the way is in memory now
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        export(2048, sys.argv[1] + "/large.onnx")
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    size = (tmp_path / "large.bin").stat().st_size
+    assert size > 5e8
+    assert int(done.stdout) < 0.2 * size
