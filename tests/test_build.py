@@ -16,9 +16,9 @@ from typing import Any
 import checkpoint_tools as tools
 import hoirt
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+from build_tools import relative, run_onnx, step_of_pack
 from checkpoint_networks import TINY_SD15
 from hoirt.cli import build as command
 from hoirt.cli.main import main
@@ -28,7 +28,7 @@ from hoirt.packs import open_pack
 from export.building import plan as planning
 from export.building import run as running
 from export.building.request import Request
-from export.checkpoints import CheckpointError, Component
+from export.checkpoints import CheckpointError
 from export.checkpoints.lora import with_lora
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,76 +93,6 @@ def arguments(files: dict[str, Any], out: Path, *more: str) -> list[str]:
 
 def request_of(files: dict[str, Any], out: Path, **more: Any) -> Request:
     return Request(files["base"], out, files["controlnet"], tokenizer=files["tokenizer"], **more)
-
-
-def run_onnx(pack: Path, role: str, feed: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(pack / f"{role}.onnx", options, ["CPUExecutionProvider"])
-    results = session.run(None, {name: tensor.numpy() for name, tensor in feed.items()})
-    return [torch.from_numpy(result) for result in results]
-
-
-@torch.no_grad()
-def step_of_pack(
-    pack: Path, networks: dict[str, Component], seed: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The prediction of the pack's graphs, chained as in the loop, and that of diffusers and transformers."""
-    generator = torch.Generator().manual_seed(seed)
-    unet, controlnet = tools.load(networks["unet"]), tools.load(networks["controlnet"])
-    is_xl = "text_encoder_2" in networks
-    channels = unet.config["in_channels"]
-    ids = torch.randint(5, 600, (2, 77), generator=generator)
-    ids[:, 0], ids[:, 20:] = tools.VOCABULARY - 2, tools.VOCABULARY - 1
-    sample = torch.randn(2, 4, 16, 8, generator=generator)
-    inpaint = torch.randn(2, channels - 4, 16, 8, generator=generator)
-    depth = torch.rand(2, 3, 128, 64, generator=generator)
-    timestep, scale = torch.tensor([801.0, 13.0]), torch.tensor([0.55, 0.55])
-
-    # The reference: the classes used as their authors use them.
-    text = tools.load(networks["text_encoder"])
-    added: dict[str, torch.Tensor] = {}
-    if is_xl:
-        first = text(ids, output_hidden_states=True).hidden_states[-2]
-        second = tools.load(networks["text_encoder_2"])(ids, output_hidden_states=True)
-        states = torch.cat([first, second.hidden_states[-2]], dim=-1)
-        sizes = torch.tensor([[128.0, 64, 0, 0, 128, 64]] * 2)
-        added = {"text_embeds": second.text_embeds, "time_ids": sizes}
-    else:
-        states = text(ids).last_hidden_state
-    down, mid = controlnet(sample, timestep, states, depth, 0.55, added_cond_kwargs=added, return_dict=False)
-    expected = unet(
-        torch.cat([sample, inpaint], dim=1),
-        timestep,
-        states,
-        added_cond_kwargs=added,
-        down_block_additional_residuals=down,
-        mid_block_additional_residual=mid,
-    ).sample
-
-    # The pack.
-    found = run_onnx(pack, "text_encoder", {"input_ids": ids})
-    extra: dict[str, torch.Tensor] = {}
-    if is_xl:
-        hidden, pooled = run_onnx(pack, "text_encoder_2", {"input_ids": ids})
-        found = [torch.cat([found[0], hidden], dim=-1)]
-        extra = {"pooled": pooled, "time_ids": added["time_ids"]}
-    feed = {
-        "sample": sample,
-        "time": run_onnx(pack, "time", {"timestep": timestep, **extra})[0],
-        "context": run_onnx(pack, "context", {"encoder_hidden_states": found[0]})[0],
-        "hint": run_onnx(pack, "hint", {"depth": depth})[0],
-        **({"inpaint": inpaint} if channels == 9 else {}),
-        "control_scale": scale,
-    }
-    return run_onnx(pack, "step", feed)[0], expected
-
-
-def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
-
-
-# From files to packs
 
 
 def test_built_pack_equals_diffusers_and_refines(built: Path, single: dict[str, Any]) -> None:
@@ -235,7 +165,9 @@ def test_lora_is_added_and_halves_stay_close(
 ) -> None:
     lora = tools.write_lora(tmp_path / "style.safetensors", single["networks"])
     out = tmp_path / "pack"
-    assert main(arguments(single, out, "--lora", f"{lora}:0.5", "--precision", "bf16", "--feature-reuse")) == 0
+    assert (
+        main(arguments(single, out, "--lora", f"{lora}:0.5", "--precision", "bf16", "--feature-reuse")) == 0
+    )
     manifest = open_pack(out).manifest
     assert {"step_keep", "step_reuse_control", "step_reuse_deep"} < manifest.networks.keys()
     assert manifest.provenance["sources"]["lora 1"]["scale"] == 0.5
