@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import checkpoint_tools as tools
 import onnxruntime
 import torch
+
+from export.checkpoints import Component
 
 
 def run_onnx(pack: Path, role: str, feed: dict[str, torch.Tensor]) -> list[torch.Tensor]:
