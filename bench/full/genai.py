@@ -15,6 +15,7 @@ import torch
 from hoirt import _core, backends, schedules
 from hoirt.backends.cache import path_for
 from hoirt.packs import open_pack
+from hoirt.pipeline.models import EXACT
 from torch import Tensor, nn
 
 from bench.full import work
@@ -195,14 +196,17 @@ def hoirt_maker(files: Files, threads: int) -> Callable[[int], Any]:
     """What makes a picture in a number of steps with hoirt's loop and the pack's other networks."""
     pack, runtime = open_pack(files.pack), backends.load()
 
-    def opened(path: Path, name: str) -> _core.Network:
+    def opened(path: Path, name: str, precision: str = "bf16") -> _core.Network:
         cached = path_for(
-            name, backend=runtime.name, version=runtime.version, precision="bf16", threads=threads
+            name, backend=runtime.name, version=runtime.version, precision=precision, threads=threads
         )
-        return runtime.open(str(path), cache_path=cached, precision="bf16", threads=threads)
+        return runtime.open(str(path), cache_path=cached, precision=precision, threads=threads)
 
     roles = ("text_encoder", "context", "time", "vae_encoder", "vae_decoder")
-    networks = {role: opened(pack.network_file(role), pack.network_hash(role)) for role in roles}
+    networks = {
+        role: opened(pack.network_file(role), pack.network_hash(role), "fp32" if role in EXACT else "bf16")
+        for role in roles
+    }
     step = opened(_unet_step(files), f"unet step of {pack.network_hash('step')}")
     loop = _core.DenoiseLoop(step, timestep=None, control=None)
     from tokenizers import Tokenizer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hoirt import backends
 from hoirt.packs import Pack
+from hoirt.pipeline.models import EXACT
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -45,6 +46,7 @@ def refine(refiner: hoirt.Refiner, steps: int) -> Any:
     """hoirt on the picture as one region, so that both sides work at 512 x 512."""
     return refiner(
         picture(),
+        hands=[],
         mask=mask(),
         depth=depth(),
         region="frame",
@@ -137,7 +139,7 @@ def torch_step(modules: Mapping[str, Any], inputs: Mapping[str, Floats], precisi
 
 
 class HoirtStep:
-    """The step of a pack through hoirt's own networks, cached as a Refiner caches them."""
+    """The step of a pack through hoirt's own networks, opened and cached as a Refiner does."""
 
     def __init__(self, pack: Pack, precision: str, threads: int) -> None:
         self.pack, self.precision, self.threads = pack, precision, threads
@@ -149,15 +151,16 @@ class HoirtStep:
         runtime = backends.load()
 
         def opened(role: str) -> Network:
+            precision = "fp32" if role in EXACT else self.precision
             cached = path_for(
                 self.pack.network_hash(role),
                 backend=runtime.name,
                 version=runtime.version,
-                precision=self.precision,
+                precision=precision,
                 threads=self.threads,
             )
             path = str(self.pack.network_file(role))
-            return runtime.open(path, cache_path=cached, precision=self.precision, threads=self.threads)
+            return runtime.open(path, cache_path=cached, precision=precision, threads=self.threads)
 
         return {role: opened(role) for role in ("step", "hint", "time", "context")}
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hoirt._core import Backend, Network
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+# In bfloat16 a time of 500 has three digits, and its sines are noise. Run once a picture, exactness is free.
+EXACT = ("time",)
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
 
 
@@ -95,17 +97,18 @@ class Models:
                     f"the pack {pack.name} has no network {role}, which reuse= needs; "
                     f"reuse is possible with packs that `hoirt pack info` shows it for"
                 )
+            precision = "fp32" if role in EXACT else self._arithmetic
             blob = ""
             if cache:
                 blob = path_for(
                     pack.network_hash(role),
                     backend=runtime.name,
                     version=runtime.version,
-                    precision=self._arithmetic,
+                    precision=precision,
                     threads=threads,
                 )
             path = str(pack.network_file(role))
-            return runtime.open(path, cache_path=blob, precision=self._arithmetic, threads=threads)
+            return runtime.open(path, cache_path=blob, precision=precision, threads=threads)
 
         return open_one
 
