@@ -190,6 +190,7 @@ class Steps:
             with torch.inference_mode():
                 uncondition, condition = predict(pipeline, inputs, depth).chunk(2)
                 out = uncondition + guidance * (condition - uncondition)
+                scheduler._step_index = None  # the same step again, also of samplers that count
                 return scheduler.step(out, time, inputs["sample"][:1], return_dict=False)[0]
 
         return step

@@ -15,8 +15,7 @@ TEXT_WIDTH = 64
 LEVELS = (64, 96, 128)
 HINT_LEVELS = (16, 32, 48)  # two strides: hint and latents have the same size
 CAMERA_SCALE = 5.5  # a hand that fills 1/1.3 of the crop; the network predicts deviations from it
-SCHEDULER = {
-    "_class_name": "DDIMScheduler",
+TRAINED_WITH = {
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -24,9 +23,12 @@ SCHEDULER = {
     "prediction_type": "v_prediction",
     "timestep_spacing": "trailing",
     "rescale_betas_zero_snr": True,
-    "set_alpha_to_one": False,
-    "clip_sample": False,
-    "steps_offset": 1,
+}
+SCHEDULER = {  # the pack's default sampler
+    "_class_name": "DPMSolverMultistepScheduler",
+    **TRAINED_WITH,
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
 }
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from ...tokenizer import train_tokenizer
-from ..models import SCHEDULER, TOKENS, make_controlnet, make_text_encoder, make_unet
+from ..models import TOKENS, TRAINED_WITH, make_controlnet, make_text_encoder, make_unet
 from . import latents as latent_stage
 from .common import Trainer, autocast, batches, load_average, seeded
 
@@ -105,7 +105,7 @@ def train(
     )
     generator = seeded(seed + trainer.step)
     order = batches(len(tokens), batch, generator)
-    alphas = DDIMScheduler.from_config(SCHEDULER).alphas_cumprod.float()
+    alphas = DDIMScheduler(**TRAINED_WITH).alphas_cumprod.float()
 
     def loss_of(trainer: Trainer) -> Tensor:
         device, pick = trainer.device, next(order)
