@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import hoirt
 import numpy as np
@@ -149,3 +150,28 @@ def test_malformed_hands_score_higher_than_their_well_formed_twins(tiny: hoirt.R
             right_side += hand.side == truth.side
     assert np.mean(scores["bad"]) > np.mean(scores["good"]) + 0.2
     assert right_side >= 12  # of 16; docs/hands.md has the rate on many
+
+
+def test_reuse_and_guidance_interval_change_little(tiny: hoirt.Refiner) -> None:
+    """Through the public call: other pixels than without, but nearly the same hand."""
+    refiner, picture = tiny, make_picture(SEEDS[0]).malformed
+    options: dict[str, Any] = {"prompt": "an open palm", "steps": 8, "seed": 3}
+    plain = refiner(picture, **options)
+    inside = np.asarray(plain.mask) == 1
+    for change in (
+        {"reuse": "control"},
+        {"reuse": "deep", "reuse_every": 3},
+        {"guidance_interval": (0.2, 0.8)},
+        {"reuse": "deep", "guidance_interval": (0.2, 0.8)},
+    ):
+        other = refiner(picture, **options, **change)
+        difference = np.abs(np.asarray(other.image, float) - np.asarray(plain.image, float))[inside]
+        assert 0 < difference.mean() < 6, change
+    same = refiner(picture, **options, reuse="deep", reuse_every=1)
+    assert np.array_equal(same.image, plain.image)  # type: ignore[arg-type]
+
+
+def test_reuse_needs_the_packs_graphs(refiner: hoirt.Refiner) -> None:
+    picture = np.full((96, 96, 3), 90, np.uint8)
+    with pytest.raises(hoirt.InputError, match="step_keep"):
+        refiner(picture, hands=[(20, 20, 70, 70)], steps=2, reuse="deep")
