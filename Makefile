@@ -75,6 +75,8 @@ bench: $(VENV)/.installed $(VENV)/.deps-bench
 	$(PY) -m bench.raster || status=1; \
 	$(PY) -m bench.quality || status=1; \
 	$(PY) -m bench.table3 || status=1; \
+	$(PY) -m bench.adaptive || status=1; \
+	$(PY) -m bench.fewer_flops || status=1; \
 	$(PY) -m bench.report && exit $$status
 
 train: $(VENV)/.installed $(VENV)/.deps-train
