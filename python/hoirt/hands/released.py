@@ -21,7 +21,7 @@ _CUBIC = -0.75  # OpenCV's parameter of the cubic convolution (Keys 1981)
 _SLIVER = 1e-3  # of a pixel, which OpenCV's area averages leave out
 _LARGER = 1.6  # side of the crop over the landmarks' extent
 _SHARE = 0.15  # of its extent that a mask is larger on each side, at least
-_MIDDLE_KNUCKLE = 9
+MIDDLE_KNUCKLE = 9  # the landmark whose depth orders the hands
 
 
 @dataclass(frozen=True)

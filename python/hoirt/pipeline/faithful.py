@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hoirt.errors import InputError
 from hoirt.hands.hand import Hand
 from hoirt.hands.mask import Mask
-from hoirt.hands.released import released_mask, released_order
+from hoirt.hands.released import MIDDLE_KNUCKLE, released_mask, released_order
 from hoirt.hands.render import metric_depth
 from hoirt.hands.window import Window
 from hoirt.pipeline.regions import Region
@@ -61,7 +61,7 @@ def plan(
 
 def _far_to_near(hands: list[Hand]) -> tuple[int, ...]:
     """By the z of the landmarks; without a landmarker, by how large the hands appear."""
-    seen = [hand.landmarks[9, 2] for hand in hands if hand.landmarks is not None]
+    seen = [hand.landmarks[MIDDLE_KNUCKLE, 2] for hand in hands if hand.landmarks is not None]
     if len(seen) == len(hands):
         return tuple(released_order(seen))
     return tuple(sorted(range(len(hands)), key=lambda k: hands[k].apparent_scale))
