@@ -1,4 +1,4 @@
-"""The OpenVINO backend's own operations in bfloat16: found in graphs as exported, exact to bfloat16's rounding."""
+"""The OpenVINO backend's own operations in bfloat16: found in graphs as exported, exact to its rounding."""
 
 import hoirt.backends
 import numpy as np
@@ -50,7 +50,7 @@ class SelfAttention(nn.Module):
 
 def exported(module, example, path, free):
     torch.manual_seed(0)
-    names = {axis: name for axis, name in zip(free, "nhwt", strict=False)}
+    names = dict(zip(free, "nhwt", strict=False))
     torch.onnx.export(
         module.eval(),
         (torch.from_numpy(example),),
