@@ -6,26 +6,10 @@
 #include <chrono>
 #include <utility>
 
+#include "engine/loop_rows.h"
+
 namespace hoirt {
 namespace {
-
-constexpr std::uint32_t initial_stream = 0, initial_known_stream = 0xFFFFFFFEu;
-
-// Gives every draw its Philox stream, and the next slice of the caller's noise if there is any.
-class NoiseStreams {
- public:
-  NoiseStreams(bool given, std::int64_t state_size) : given_(given), size_(state_size) {}
-
-  void draw(std::uint32_t number, std::uint32_t& stream, std::int64_t& at) {
-    stream = number;
-    if (given_) at = size_ * drawn_++;
-  }
-
- private:
-  bool given_;
-  std::int64_t size_;
-  std::int64_t drawn_ = 0;
-};
 
 // A view of host memory that outlives it.
 template <typename T>
@@ -186,46 +170,19 @@ Tensor LoopRun::table_here(const std::string& name, const Tensor& tensor) {
 }
 
 void LoopRun::make_rows() {
-  NoiseStreams noise(request_.noise.has_value(), static_cast<std::int64_t>(clean_.size()));
-  const auto blend = [&](StepRow& to, const KnownLevel& level, std::uint32_t stream) {
-    to.known_region = true;
-    to.G = level.G, to.H = level.H;
-    noise.draw(stream, to.known_stream, to.known_noise_at);
-  };
-  const std::size_t steps = table_.rows.size();
-  step_rows_.resize(steps + 1);
-  // The initial state is a step without a network: init_signal * given + init_noise * n, then the known region.
-  StepRow& initial = step_rows_.front();
-  initial.C = table_.init_signal;
-  initial.F = table_.init_noise;
-  initial.copies = table_.rows.front().guided();
-  noise.draw(initial_stream, initial.noise_stream, initial.noise_at);
-  if (table_.init_known) blend(initial, *table_.init_known, initial_known_stream);
-  for (std::size_t i = 0; i < steps; ++i) {
-    const Row& row = table_.rows[i];
-    StepRow& to = step_rows_[i + 1];
-    to.guidance = row.guidance;
-    to.A = row.A, to.B = row.B, to.C = row.C, to.D = row.D, to.E = row.E, to.F = row.F;
-    to.clip = row.clip;
-    to.timestep = row.timestep;
-    to.control = row.control;
-    to.index = static_cast<std::int32_t>(i);
-    if (row.F != 0) noise.draw(static_cast<std::uint32_t>(1 + 2 * i), to.noise_stream, to.noise_at);
-    if (row.known) blend(to, {row.G, row.H}, static_cast<std::uint32_t>(2 + 2 * i));
-    const bool last = i + 1 == steps;
-    to.copies = !last && table_.rows[i + 1].guided();
-    to.keeps_clean = request_.on_step || (!last && table_.rows[i + 1].E != 0);
-  }
+  step_rows_ = rows_of(table_, request_.noise.has_value(), static_cast<std::int64_t>(clean_.size()),
+                       static_cast<bool>(request_.on_step));
+  const auto steps = static_cast<std::int64_t>(table_.rows.size());
   const auto bytes = static_cast<std::int64_t>(sizeof(StepRow));
   rows_ = view_of(step_rows_, DType::u8);
   if (!stream_.place().host()) {
-    Tensor there = workspace_.get("rows", {rounded(static_cast<std::int64_t>(steps) + 1) * bytes}, DType::u8);
+    Tensor there = workspace_.get("rows", {rounded(steps + 1) * bytes}, DType::u8);
     there = there.rows(0, rows_.dim(0));
     stream_.copy(rows_, there);
     rows_ = there;
   }
   row_ = workspace_.get("row", {bytes}, DType::u8);
-  times_ = workspace_.get("times", {kernels::step_times * rounded(static_cast<std::int64_t>(steps))}, DType::i64);
+  times_ = workspace_.get("times", {kernels::step_times * rounded(steps)}, DType::i64);
 }
 
 void LoopRun::bind_inputs(TensorMap& inputs) {
@@ -373,11 +330,14 @@ GraphCache::Key LoopRun::key_of(const Call& call, bool guided) const {
   for (const TensorMap* map : {&call.inputs, &call.outputs}) {
     for (const auto& [name, tensor] : *map) add(tensor);
   }
-  for (const PerStep& input : per_step_) add(input.condition), add(input.uncondition), add(input.batch);
-  for (const auto* tensor : {&known_, &mask_, &noise_}) {
+  // Of tables, a row: how many there are is nothing to a graph.
+  for (const PerStep& input : per_step_) add(input.condition.row(0)), add(input.uncondition.row(0)), add(input.batch);
+  for (const auto* tensor : {&known_, &mask_}) {
     key.push_back(tensor->has_value());
-    if (*tensor) add((*tensor)->rank() > 0 ? (*tensor)->row(0) : **tensor);
+    if (*tensor) add(**tensor);
   }
+  key.push_back(noise_.has_value());
+  if (noise_) add(noise_->row(0));
   for (const Tensor* tensor : {&clean_, &strengths_, &seeds_, &row_, &times_}) add(*tensor);
   return key;
 }

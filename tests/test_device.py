@@ -190,10 +190,10 @@ def test_returning_what_was_to_be_filled_is_an_error() -> None:
 
 
 def test_exceptions_of_the_function_pass() -> None:
-    class Odd(Exception):
+    class OddError(Exception):
         pass
 
-    for kind in (Odd, KeyboardInterrupt):
+    for kind in (OddError, KeyboardInterrupt):
 
         def run(*_: Any, kind: type[BaseException] = kind) -> None:
             raise kind("mine")
