@@ -18,17 +18,19 @@ Tensor view_of(const std::vector<T>& values, DType dtype) {
   return Tensor::borrow(const_cast<T*>(values.data()), {bytes}, dtype, nullptr);
 }
 
-void append(Shape& key, const TensorMap& tensors) {
+// So that tables of similar length share buffers, and with them graphs.
+std::int64_t rounded(std::int64_t rows) {
+  return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(rows, 32))));
+}
+
+// The shapes, with or without the number of rows as it is.
+void append(Shape& key, const TensorMap& tensors, bool tables) {
   key.push_back(static_cast<std::int64_t>(tensors.size()));
   for (const auto& [name, tensor] : tensors) {
     key.push_back(static_cast<std::int64_t>(tensor.rank()));
     key.insert(key.end(), tensor.shape().begin(), tensor.shape().end());
+    if (tables) key[key.size() - tensor.rank()] = rounded(tensor.dim(0));
   }
-}
-
-// So that tables of similar length share buffers, and with them graphs.
-std::int64_t rounded(std::int64_t rows) {
-  return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(rows, 32))));
 }
 
 // Clocks of different processors of a device may differ by a little.
@@ -42,11 +44,9 @@ Shape workspace_key(const StepTable& table, const LoopRequest& request, Place pl
   Shape key = request.shape;
   if (place.host()) return key;
   key.push_back(table.guided());
-  append(key, request.condition);
-  for (const TensorMap* map : {&request.per_step, &request.per_step_uncondition}) {
-    append(key, *map);
-    for (auto& [name, tensor] : *map) key.push_back(rounded(tensor.dim(0)));
-  }
+  append(key, request.condition, false);
+  append(key, request.per_step, true);
+  append(key, request.per_step_uncondition, true);
   return key;
 }
 
