@@ -14,6 +14,10 @@ _RUNTIMES: dict[str, Runtime | PythonRuntime] = {
     "openvino": Runtime(
         library=_FOLDER / "_backend_openvino.so", package="openvino", libraries="libs/libopenvino.so.*"
     ),
+    "onnxruntime": PythonRuntime("hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime", ("cpu", "cuda")),
+    "onnxruntime-tensorrt": PythonRuntime(
+        "hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime-gpu", automatic=()
+    ),
 }
 _loaded: dict[str, Backend] = {}
 _lock = threading.Lock()

@@ -89,5 +89,5 @@ class PythonRuntime:
                 f"backend {name}: the Python package {self.package} is not installed; "
                 f"pip install 'hoirt[{self.extra}]'"
             )
-        backend: Backend = importlib.import_module(self.module).Backend()
+        backend: Backend = importlib.import_module(self.module).Backend(name)
         return backend
