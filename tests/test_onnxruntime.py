@@ -100,7 +100,7 @@ def test_one_network_in_many_threads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", ["context", "hint", "step", "text_encoder", "vae_decoder", "vae_encoder"])
 def test_narrowed_graphs_compute_the_same_in_halves(tiny: Pack, role: str) -> None:
-    """On the CPU, whose provider puts casts around the kernels that have no halves, and joins some of them."""
+    """On the CPU, whose provider puts casts around kernels that have no halves, and joins some of them."""
     path = tiny.network_file(role)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
