@@ -17,6 +17,7 @@ class Pretended:
     """A backend that opens nothing and says what it is told to."""
 
     version = "1"
+    keyed_by_threads = False
 
     def __init__(self, name: str, devices: tuple[str, ...], obstacle: str = "", fails: str = "") -> None:
         self.name, self.devices, self._obstacle, self._fails = name, devices, obstacle, fails

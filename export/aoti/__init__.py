@@ -1,1 +1,1 @@
-"""ONNX packs to AOTInductor packages: importer, graph rewrites, compilation. `hoirt pack compile` drives it."""
+"""ONNX packs to AOTInductor packages: importer, graph rewrites, compilation; for `hoirt pack compile`."""

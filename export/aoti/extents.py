@@ -42,7 +42,9 @@ def _divide(left: Any, right: Any) -> Any:
 
 def _cast(values: list[Value], attributes: Mapping[str, Any]) -> Value:
     floating = attributes["to"] in (1, 10, 11, 16)
-    return _elementwise(lambda v: float(v) if floating else v if not isinstance(v, float) else int(v))(values, {})
+    return _elementwise(lambda v: float(v) if floating else v if not isinstance(v, float) else int(v))(
+        values, {}
+    )
 
 
 def _gather(values: list[Value], attributes: Mapping[str, Any]) -> Value:

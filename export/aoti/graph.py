@@ -84,7 +84,9 @@ class Weight:
                 shape=self.shape or (1,),
             )
         except (OSError, ValueError) as error:
-            raise PackError(f"{told.get('location')}: the weight {self.proto.name} is not there: {error}") from error
+            raise PackError(
+                f"{told.get('location')}: the weight {self.proto.name} is not there: {error}"
+            ) from error
 
 
 @dataclass

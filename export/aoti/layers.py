@@ -15,7 +15,9 @@ CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d
 
 
 @operator("Conv")
-def _conv(attributes: Attributes, compute: torch.dtype, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+def _conv(
+    attributes: Attributes, compute: torch.dtype, x: Tensor, w: Tensor, b: Tensor | None = None
+) -> Tensor:
     rank = x.ndim - 2
     if w.is_contiguous(memory_format=torch.channels_last) and not w.is_contiguous():
         x = x.contiguous(memory_format=torch.channels_last)  # the weights say in which layout to go on
@@ -76,9 +78,16 @@ def _check_pool(attributes: Attributes) -> None:
 
 @operator("GroupNorm")
 def _group_norm(attributes: Attributes, compute: torch.dtype, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-    return functional.group_norm(
-        x, attributes["groups"], w.reshape(-1), b.reshape(-1), attributes["epsilon"]
-    )
+    return functional.group_norm(x, attributes["groups"], w.reshape(-1), b.reshape(-1), attributes["epsilon"])
+
+
+@operator("GroupNormalization")
+def _group_normalization(
+    attributes: Attributes, compute: torch.dtype, x: Tensor, w: Tensor, b: Tensor
+) -> Tensor:
+    repeat = x.shape[1] // w.shape[0]  # one weight for each group before opset 21
+    w, b = (value.repeat_interleave(repeat) if repeat > 1 else value for value in (w, b))
+    return functional.group_norm(x, attributes["num_groups"], w, b, attributes.get("epsilon", 1e-5))
 
 
 @operator("InstanceNormalization")

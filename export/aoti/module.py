@@ -9,7 +9,8 @@ import torch
 from hoirt.errors import PackError
 from torch import Tensor, nn
 
-from . import layers  # noqa: F401  registers its operators
+from . import fp8
+from . import layers as _layers  # noqa: F401  registers its operators
 from .extents import OPERATORS as ON_EXTENTS
 from .extents import evaluate
 from .graph import Graph, Node
@@ -46,6 +47,7 @@ class OnnxModule(nn.Module):
         self._numbers: dict[str, Any] = {}  # small constants as numbers
         self._whole: dict[str, Any] = {}  # those of them that are whole, and never needed as tensors
         self._names: dict[str, str] = {}
+        self._narrow_products = precision == "fp8"
         with torch.no_grad():
             self._nodes = self._fold(device)
 
@@ -82,7 +84,7 @@ class OnnxModule(nn.Module):
         """Computes what depends on weights alone and keeps what the other nodes read of it; returns those."""
         made: dict[str, Any] = {}
         left = {name: len(nodes) for name, nodes in self.graph.consumers().items()}
-        fixed: set[str] = set(self.graph.weights)
+        fixed = self._fixed = set(self.graph.weights)
         rest = []
 
         def look(name: str) -> Any:
@@ -98,12 +100,24 @@ class OnnxModule(nn.Module):
                 left[name] = left.get(name, 1) - 1
                 if not left[name]:
                     made.pop(name, None)
+        if self._narrow_products:
+            rest = [self._narrowed(node, look, device) if node.op == "MatMul" else node for node in rest]
         wanted = {name for node in rest for name in node.inputs} | {port.name for port in self.graph.outputs}
         convolved = {node.inputs[1] for node in rest if node.op == "Conv"}
-        for name in sorted(fixed & wanted):
+        for name in sorted((fixed & wanted) - self._names.keys()):
             self._keep(name, look(name), device, name in convolved)
             made.pop(name, None)
         return rest
+
+    def _narrowed(self, node: Node, look: Callable[[str], Any], device: str) -> Node:
+        """A product with a weight in float8, if its sides allow that; else the node as it is."""
+        x, name = node.inputs
+        if name not in self._fixed or not fp8.fits(weight := look(name)):
+            return node
+        stored = (f"{name}.fp8", f"{name}.scale")
+        for label, value in zip(stored, fp8.quantised(weight), strict=True):
+            self._add(label, value, device)
+        return Node("MatMulFp8", (x, *stored), node.outputs)
 
     def _read(self, name: str) -> Any:
         """A weight, or a small one that is whole numbers as these."""
@@ -115,7 +129,12 @@ class OnnxModule(nn.Module):
         return tensor if tensor.is_floating_point() else tensor.tolist()
 
     def _keep(self, name: str, value: Any, device: str, convolved: bool) -> None:
-        if isinstance(value, Tensor) and value.dtype == torch.int64 and value.ndim < 2 and value.numel() <= FEW:
+        if (
+            isinstance(value, Tensor)
+            and value.dtype == torch.int64
+            and value.ndim < 2
+            and value.numel() <= FEW
+        ):
             value = value.tolist()  # computed from constants, and perhaps extents
         if not isinstance(value, Tensor):
             self._whole[name] = value
@@ -124,6 +143,9 @@ class OnnxModule(nn.Module):
             value = value.to(self.compute)
         if convolved and value.ndim == 4:
             value = value.contiguous(memory_format=self._layout)
+        self._add(name, value, device)
+
+    def _add(self, name: str, value: Tensor, device: str) -> None:
         buffer = f"weight_{len(self._names)}"
         self.register_buffer(buffer, value.to(device))
         self._names[name] = buffer

@@ -15,6 +15,7 @@ from hoirt.errors import PackError
 from torch import Tensor
 from torch.nn import functional
 
+from . import fp8
 from .graph import DTYPES
 
 Attributes = Mapping[str, Any]
@@ -223,7 +224,9 @@ def _trilu(attributes: Attributes, compute: torch.dtype, value: Tensor, diagonal
 
 
 @operator("Clip")
-def _clip(attributes: Attributes, compute: torch.dtype, value: Tensor, low: Any = None, high: Any = None) -> Tensor:
+def _clip(
+    attributes: Attributes, compute: torch.dtype, value: Tensor, low: Any = None, high: Any = None
+) -> Tensor:
     return torch.clamp(value, _operand(low), _operand(high))
 
 
@@ -261,12 +264,21 @@ def _gelu(attributes: Attributes, compute: torch.dtype, value: Tensor) -> Tensor
 
 
 @operator("Gemm")
-def _gemm(attributes: Attributes, compute: torch.dtype, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+def _gemm(
+    attributes: Attributes, compute: torch.dtype, a: Tensor, b: Tensor, c: Tensor | None = None
+) -> Tensor:
     a = a.t() if attributes.get("transA") else a
     b = b if attributes.get("transB") else b.t()
     if attributes.get("alpha", 1.0) != 1.0 or (c is not None and attributes.get("beta", 1.0) != 1.0):
         raise PackError("Gemm with factors other than 1 cannot be compiled")
     return functional.linear(a, b, c)
+
+
+@operator("MatMulFp8")
+def _matmul_fp8(
+    attributes: Attributes, compute: torch.dtype, x: Tensor, weight: Tensor, scale: Tensor
+) -> Tensor:
+    return fp8.multiply(x, weight, scale)
 
 
 @operator("Attention")

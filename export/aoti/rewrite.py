@@ -15,8 +15,24 @@ from .graph import Graph, Node, Weight
 
 # Operators on extents, which give extents again if all that they read are: all else computes with tensors.
 OF_EXTENTS = frozenset(
-    ["Add", "Cast", "Concat", "Div", "Equal", "Gather", "Max", "Min", "Mul", "Reshape", "Slice", "Sqrt"]
-    + ["Squeeze", "Sub", "Unsqueeze", "Where"]
+    [
+        "Add",
+        "Cast",
+        "Concat",
+        "Div",
+        "Equal",
+        "Gather",
+        "Max",
+        "Min",
+        "Mul",
+        "Reshape",
+        "Slice",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Unsqueeze",
+        "Where",
+    ]
 )
 FEW = 64  # elements of a constant that may be extents
 

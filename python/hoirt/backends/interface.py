@@ -25,6 +25,10 @@ class Backend(Protocol):
     def devices(self) -> tuple[str, ...]:
         """The kinds of device that this installation of the runtime can use: of "cpu" and "cuda"."""
 
+    @property
+    def keyed_by_threads(self) -> bool:
+        """Whether what is compiled depends on the number of threads."""
+
     def precisions(self, device: str = "cpu") -> list[str]:
         """Those that `device` ("cpu", "cuda:0") can run, the fastest first; always with "fp32".
 

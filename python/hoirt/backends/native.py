@@ -17,6 +17,7 @@ class NativeBackend:
     """A backend in C++ for the CPU; see `hoirt.backends.interface.Backend`."""
 
     devices: tuple[str, ...] = ("cpu",)
+    keyed_by_threads = True
 
     def __init__(self, backend: _core.Backend) -> None:
         self._backend = backend

@@ -19,7 +19,9 @@ EXACT_CUDA = ("time", "detector", "mesh")
 
 def precision_for(role: str, precision: str, device: str) -> str:
     """The arithmetic of one network where that of the pack is `precision`."""
-    return "fp32" if role in (EXACT_CUDA if kind_of(device) == "cuda" else EXACT) else precision
+    if role in (EXACT_CUDA if kind_of(device) == "cuda" else EXACT):
+        return "fp32"
+    return "bf16" if precision == "fp8" and not role.startswith("step") else precision
 
 
 def cache_path(
@@ -33,7 +35,7 @@ def cache_path(
         backend=backend.name,
         version=backend.version,
         precision=precision,
-        threads=threads,
+        threads=threads if backend.keyed_by_threads else 0,
         device=backend.model(device),
     )
 

@@ -14,6 +14,7 @@ _RUNTIMES: dict[str, Runtime | PythonRuntime] = {
     "openvino": Runtime(
         library=_FOLDER / "_backend_openvino.so", package="openvino", libraries="libs/libopenvino.so.*"
     ),
+    "aoti": PythonRuntime("hoirt.backends.aoti", "torch", "aoti", ("cuda",)),
     "onnxruntime": PythonRuntime("hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime", ("cpu", "cuda")),
     "onnxruntime-tensorrt": PythonRuntime(
         "hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime-gpu", automatic=()

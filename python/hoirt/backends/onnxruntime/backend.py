@@ -31,6 +31,8 @@ LIBRARIES = {
 class Backend:
     """See `hoirt.backends.interface.Backend`. onnxruntime is imported when a network is opened."""
 
+    keyed_by_threads = False
+
     def __init__(self, name: str = "onnxruntime") -> None:
         """`name`: "onnxruntime" (CPU and CUDA provider) or "onnxruntime-tensorrt" (TensorRT provider)."""
         self.name = name
