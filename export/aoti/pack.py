@@ -91,14 +91,15 @@ def compile_pack(pack: str | Path | Pack, options: Options, say: Say = lambda te
         for extents in _extents(opened, role, options):
             items = "any batch" if extents.batch is None else f"batch {extents.batch}"
             say(f"{role} ({number} of {len(roles)}), {narrow}, {extents.height}x{extents.width}, {items}")
-            done.append(_compile(role, graph, Path(folder), device, narrow, extents, options))
+            done.append(compile_network(role, graph, Path(folder), device, narrow, extents, options))
             say(f"  {done[-1].seconds:.0f} s" if done[-1].seconds else "  is there already")
     return done
 
 
-def _compile(
+def compile_network(
     role: str, graph: Graph, folder: Path, device: str, precision: str, extents: Extents, options: Options
 ) -> Compiled:
+    """Compiles the rewritten graph of a role into `folder`, its place in the cache; errors as above."""
     started = time.monotonic()
     two = options.streams == 2 and role in ("step", "step_keep")
     inputs = [_value(port, extents.of(port)) for port in graph.inputs]

@@ -11,29 +11,11 @@ from dataclasses import replace
 
 import torch
 
+from .extents import OPERATORS as ON_EXTENTS
 from .graph import Graph, Node, Weight
 
 # Operators on extents, which give extents again if all that they read are: all else computes with tensors.
-OF_EXTENTS = frozenset(
-    [
-        "Add",
-        "Cast",
-        "Concat",
-        "Div",
-        "Equal",
-        "Gather",
-        "Max",
-        "Min",
-        "Mul",
-        "Reshape",
-        "Slice",
-        "Sqrt",
-        "Squeeze",
-        "Sub",
-        "Unsqueeze",
-        "Where",
-    ]
-)
+OF_EXTENTS = frozenset(ON_EXTENTS.keys() - {"ConstantOfShape"})
 FEW = 64  # elements of a constant that may be extents
 
 

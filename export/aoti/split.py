@@ -1,7 +1,7 @@
 """Cuts a step graph into control, encoder and decoder, so that the first two can run side by side.
 
-By data dependence alone: the ControlNet's residuals are what is multiplied by `control_scale`; the control part
-is all that they need, the decoder is all that needs them, and the encoder is what else the decoder reads.
+By data dependence alone: the ControlNet's residuals are what is multiplied by `control_scale`; the control
+part is all that they need, the decoder is all that needs them, the encoder is what else the decoder reads.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ HEAVY = frozenset(["Conv", "MatMul", "Gemm", "Attention"])  # never computed twi
 
 
 def split(graph: Graph) -> list[Graph]:
-    """Control, encoder and decoder. Together they are the graph; cheap things that two of them need, such as a
-    concatenation of inputs, both compute.
+    """Control, encoder and decoder. Together they are the graph; cheap things that two of them need, such
+    as a concatenation of inputs, both compute.
 
     Raises PackError for a graph that has no such parts.
     """

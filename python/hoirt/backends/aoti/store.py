@@ -1,8 +1,8 @@
 """Packages on disk: a folder in the cache per network, with a description beside every package.
 
-A package is machine code, so opening one is running a program. Therefore only packages in hoirt's cache folder
-are opened, only if nobody but this user can have written them, and only if they are what their description
-says. A package inside of a pack is never looked at.
+A package is machine code, so opening one is running a program. Therefore only packages in hoirt's cache
+folder are opened, only if nobody but this user can have written them, and only if they are what their
+description says. A package inside of a pack is never looked at.
 """
 
 from __future__ import annotations
