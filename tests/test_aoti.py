@@ -22,6 +22,7 @@ from hoirt.backends.aoti.runtime import Runner
 from hoirt.backends.networks import cache_path
 from hoirt.cli.main import main
 from hoirt.packs import open_pack
+from network_inputs import inputs_of
 from numpy.typing import NDArray
 from onnx import helper
 from onnx_models import reference, save, value
@@ -154,20 +155,20 @@ def test_other_shapes_are_refused_with_the_command(compiled: Path, step: Path) -
 def test_the_command_compiles_what_is_missing(
     home: Path, random_pack: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The hint encoder of a real pack, in bfloat16, for exactly the size that was asked for."""
+    """One network of a real pack, in bfloat16."""
     given = ["pack", "compile", str(random_pack), "--device", "cpu", "--precision", "bf16"]
-    given += ["--size", "32x64", "--role", "hint"]
+    given += ["--size", "32x64", "--role", "context"]
     assert main(given) == 0
     told = capsys.readouterr()
-    assert "hint (1 of 1), bf16, 32x64, any batch" in told.err and "1 packages" in told.out
+    assert "context (1 of 1), bf16, 32x64, any batch" in told.err and "1 packages" in told.out
     assert main(given) == 0
     assert "there already" in capsys.readouterr().err
     pack, backend = open_pack(random_pack), backends.load("aoti")
-    path = cache_path(pack, "hint", backend, device="cpu", precision="bf16")
-    network = backend.open(str(pack.network_file("hint")), cache_path=path, precision="bf16")
-    depth = np.random.default_rng(0).random((3, 3, 32, 64), dtype=np.float32)
-    expected = backends.load("onnxruntime").open(str(pack.network_file("hint"))).run({"depth": depth})["hint"]
-    found = network.run({"depth": depth})["hint"]
+    path = cache_path(pack, "context", backend, device="cpu", precision="bf16")
+    network = backend.open(str(pack.network_file("context")), cache_path=path, precision="bf16")
+    exact = backends.load("onnxruntime").open(str(pack.network_file("context")))
+    given = inputs_of(exact, height=32, width=64, batch=3)
+    found, expected = network.run(given)["context"], exact.run(given)["context"]
     assert found.dtype == np.float32
     assert 1e-4 < np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.02
     # The other networks are not there, and the reason names them and the command.
