@@ -191,8 +191,8 @@ def test_cuda_needs_a_wheel_with_its_provider() -> None:
     with pytest.raises(BackendError, match=r"no provider for cuda:0.*hoirt\[onnxruntime-gpu\]"):
         ort().open("net.onnx", device="cuda:0")
     with pytest.raises(BackendError, match=r"hoirt\[onnxruntime-gpu\]"):
-        backends.load("onnxruntime-tensorrt").precisions("cuda:0")
-    assert backends.load("onnxruntime-tensorrt").devices == ()
+        backends.load("onnxruntime-tensorrt")
+    assert backends.available()["onnxruntime-tensorrt"].startswith("unavailable: ")
 
 
 def test_a_provider_that_does_not_start_is_no_fallback(tmp_path: Path, monkeypatch: Any) -> None:

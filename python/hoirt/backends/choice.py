@@ -82,16 +82,12 @@ def parse_device(device: str) -> str:
 
 def cuda_obstacle(index: int = 0) -> str:
     """Why the CUDA device `index` cannot be used by hoirt, or "" if it can."""
+    from hoirt.backends.devices import open_device
+
     try:
-        from hoirt import _core_cuda
-    except ImportError as error:
-        return f"no CUDA: hoirt's CUDA extension was not built or does not load ({error})"
-    try:
-        count = _core_cuda.device_count()
-    except HoirtError as error:
-        return f"no CUDA device: {error}"
-    if index >= count:
-        return f"no device cuda:{index}: this machine has {count}"
+        open_device(f"cuda:{index}")
+    except (ImportError, HoirtError) as error:
+        return f"no device cuda:{index}: {error}"
     return ""
 
 

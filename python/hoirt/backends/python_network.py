@@ -23,17 +23,9 @@ def make_network(
     capturable: bool = True,
 ) -> Network:
     """The network of `fn` on `device`; `capturable`: whether the work may be captured as a CUDA graph."""
-    import numpy as np
-
     from hoirt import _core
 
-    names = [port.name for port in outputs]
-
-    def run(given: dict[str, Any]) -> dict[str, Any]:
-        made = fn(given, dict.fromkeys(names), 0)
-        return {name: np.from_dlpack(array) for name, array in (made or {}).items()}
-
-    return _core.PythonNetwork(inputs, outputs, run)
+    return _core.DeviceNetwork(inputs, outputs, fn, device=device, capturable=capturable)
 
 
 def address_of(array: Any) -> int:

@@ -34,8 +34,16 @@ class Backend:
     keyed_by_threads = False
 
     def __init__(self, name: str = "onnxruntime") -> None:
-        """`name`: "onnxruntime" (CPU and CUDA provider) or "onnxruntime-tensorrt" (TensorRT provider)."""
+        """`name`: "onnxruntime" (CPU and CUDA provider) or "onnxruntime-tensorrt" (TensorRT provider).
+
+        Raises BackendError if the installed wheel has no TensorRT provider and that is what is wanted.
+        """
         self.name = name
+        if not self.devices:
+            raise BackendError(
+                f"backend {name}: the installed onnxruntime has no such provider; "
+                "pip install 'hoirt[onnxruntime-gpu]' brings it"
+            )
 
     @property
     def version(self) -> str:
