@@ -53,13 +53,14 @@ class Refiner:
 
         Args:
             pack: name of a bundled pack, or a pack folder.
-            device: "auto" or "cpu".
-            precision: of the networks' arithmetic: "fp32", "bf16", "fp16" or "int8"; an error where the
-                machine cannot, and int8 where the pack is not quantised. "auto" takes the fastest of fp32
+            device: "cpu", "cuda", "cuda:1", or "auto": CUDA if a device works and a backend can run the pack
+                there, else the CPU; see `backend_reasons`.
+            precision: of the networks' arithmetic: "fp32", "bf16", "fp16", "fp8" or "int8"; an error where
+                the machine cannot, and int8 where the pack is not quantised. "auto" takes the fastest of fp32
                 and what the pack names; with the bundled pack that is bf16 on a processor that multiplies
                 it (AVX512-BF16), else fp32.
             threads: CPU threads of one network; None uses all cores.
-            backend: "auto", or a name that `hoirt.doctor()` lists.
+            backend: "auto", or a name that `hoirt.doctor()` lists, which is taken or refused, never replaced.
             cache: keep compiled networks on disk, so that the next Refiner opens in under a second.
             landmarker: mediapipe's `hand_landmarker.task`, which then finds the hands; None takes the pack's,
                 or else the pack's detector. Needs `pip install 'hoirt[mediapipe]'`.
@@ -87,6 +88,16 @@ class Refiner:
     def backend(self) -> str:
         """Name of the runtime that runs the networks."""
         return self._models.backend
+
+    @property
+    def device(self) -> str:
+        """Where the networks run: "cpu", or "cuda:" and an index."""
+        return self._models.device
+
+    @property
+    def backend_reasons(self) -> dict[str, str]:
+        """Why the backends that "auto" tried first were not taken; "cuda": why no CUDA device was."""
+        return dict(self._models.backend_reasons)
 
     @property
     def precision(self) -> str:
