@@ -130,7 +130,7 @@ class DeviceArrays:
 
 
 class Downloading:
-    """A network on a device that gives its outputs as NumPy arrays: few numbers, which the host decides by."""
+    """A network on a device that gives its outputs as NumPy arrays: few numbers, the host decides by them."""
 
     def __init__(self, network: Network) -> None:
         self._network = network

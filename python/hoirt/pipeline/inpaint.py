@@ -119,9 +119,7 @@ class Inpainter:
         return Encoded(
             known=known,
             inpaint=arrays.join([mask, masked], axis=1),
-            hint=self._hint.run({"depth": arrays.hint(np.stack([region.depth for region in regions]))})[
-                "hint"
-            ],
+            hint=self._hint.run({"depth": depths})["hint"],
             mask=mask,
             text=(text,) * count,
             negative=(negative,) * count,

@@ -89,12 +89,6 @@ class Models:
         self.inpaint = Inpainter(networks, self.settings.vae, open_one, self.arrays)
         self.parallel_strengths = choice.device != "cpu"
 
-    def unload(self) -> None:
-        """Frees what the loops keep, and what their device keeps for later; calls under way end unharmed."""
-        self.inpaint.unload()
-        if self.arrays.device is not None:
-            self.arrays.device.trim()
-
     def _open_all(self, pack: Pack, open_one: Callable[[str], Network]) -> dict[str, Network]:
         """All networks but the step's variants, which are opened when they are first asked for."""
         roles = [role for role in pack.manifest.networks if role not in STEP_VARIANTS]
