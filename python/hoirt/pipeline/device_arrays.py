@@ -25,108 +25,105 @@ class DeviceArrays:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def put(self, array: NDArray[Any] | DeviceTensor) -> DeviceTensor:
+    def put(self, array: Any) -> DeviceTensor:
         if isinstance(array, np.ndarray):
             array = np.ascontiguousarray(array)
         return self.device.upload(array)
 
-    def get(self, array: DeviceTensor) -> NDArray[Any]:
-        return array.numpy()
+    def get(self, array: Any) -> NDArray[Any]:
+        return self.put(array).numpy()
 
-    def copy(self, array: DeviceTensor) -> DeviceTensor:
-        made = self.device.empty(array.shape, array.dtype)
-        self.device.copy(array, made)
+    def copy(self, array: Any) -> DeviceTensor:
+        source = self.put(array)
+        made = self.device.empty(source.shape, source.dtype)
+        self.device.copy(source, made)
         return made
 
+    def item(self, array: Any, index: int) -> DeviceTensor:
+        one = self.put(array).rows(index, index + 1)
+        return one.reshape(one.shape[1:])
+
     def join(self, parts: Sequence[Any], axis: int = 0) -> DeviceTensor:
-        """Host arrays among the parts are uploaded. All axes but one must agree."""
+        """All axes but one must agree."""
         here = [self.put(part) for part in parts]
         if len(here) == 1:
             return here[0]
-        shape = list(here[0].shape)
-        shape[axis] = sum(part.shape[axis] for part in here)
-        made = self.device.empty(shape, here[0].dtype)
-        outer = math.prod(shape[:axis])
-        rows = made.reshape((outer * shape[axis], *shape[axis + 1 :]))
+        counts = [part.shape[axis] for part in here]
+        before, after = here[0].shape[:axis], here[0].shape[axis + 1 :]
+        made = self.device.empty((*before, sum(counts), *after), here[0].dtype)
+        # In rows that lie together in memory, of which every part gives some in turn.
+        outer = math.prod(before)
+        rows = made.reshape((outer * sum(counts), *after))
+        flat = [part.reshape((outer * count, *after)) for part, count in zip(here, counts, strict=True)]
         at = 0
-        flat = [part.reshape((outer * part.shape[axis], *part.shape[axis + 1 :])) for part in here]
         for item in range(outer):
-            for part, original in zip(flat, here, strict=True):
-                count = original.shape[axis]
+            for part, count in zip(flat, counts, strict=True):
                 self.device.copy(part.rows(item * count, (item + 1) * count), rows.rows(at, at + count))
                 at += count
         return made
 
-    def split(self, array: DeviceTensor, counts: Sequence[int]) -> list[DeviceTensor]:
-        ends = np.cumsum(counts)
-        return [array.rows(int(end - count), int(end)) for end, count in zip(ends, counts, strict=True)]
+    def split(self, array: Any, counts: Sequence[int]) -> list[DeviceTensor]:
+        whole, ends = self.put(array), np.cumsum(counts)
+        return [whole.rows(int(end) - count, int(end)) for end, count in zip(ends, counts, strict=True)]
 
-    def item(self, array: DeviceTensor, index: int) -> DeviceTensor:
-        return array.rows(index, index + 1).reshape(tuple(array.shape[1:]))
-
-    def look(self, picture: DeviceTensor, windows: Sequence[Window], size: tuple[int, int]) -> DeviceTensor:
+    def look(self, picture: Any, windows: Sequence[Window], size: tuple[int, int]) -> DeviceTensor:
         from hoirt import _core
 
-        made = self.device.empty((len(windows), *size, picture.shape[2]), "uint8")
+        whole = self.put(picture)
+        made = self.device.empty((len(windows), *size, whole.shape[2]), "uint8")
         for index, window in enumerate(windows):
-            seen = window.seen((picture.shape[0], picture.shape[1]), size)
-            inner = _core.resize(picture, seen.size, box=seen.box, filter="bicubic")
-            whole = _core.pad_edge(inner, size, seen.top, seen.left)
-            self.device.copy(whole, made.rows(index, index + 1).reshape(whole.shape))
+            seen = window.seen((whole.shape[0], whole.shape[1]), size)
+            inner = _core.resize(whole, seen.size, box=seen.box, filter="bicubic")
+            padded = _core.pad_edge(inner, size, seen.top, seen.left)
+            self.device.copy(padded, self.item(made, index))
         return made
 
-    def planes(self, pictures: DeviceTensor, holes: Any) -> DeviceTensor:
+    def planes(self, pictures: Any, holes: Any) -> DeviceTensor:
         from hoirt import _core
 
-        return self.join([_core.normalise(pictures, self.put(holes)), _core.normalise(pictures)])
+        whole = self.put(pictures)
+        return self.join([_core.normalise(whole, self.put(holes)), _core.normalise(whole)])
 
     def hint(self, depths: Any) -> DeviceTensor:
         from hoirt import _core
 
-        grey = self.put(np.ascontiguousarray(depths[..., None]))
-        made: DeviceTensor = _core.normalise(grey, divisor=255.0, offset=0.0)
-        return made
+        return self.put(_core.normalise(self.put(depths[..., None]), divisor=255.0, offset=0.0))
 
-    def sample(self, mean: DeviceTensor, logvar: DeviceTensor, noise: Any, scale: float) -> DeviceTensor:
+    def sample(self, mean: Any, logvar: Any, noise: Any, scale: float) -> DeviceTensor:
         from hoirt import _core
 
         given = None if noise is None else self.put(noise)
-        made: DeviceTensor = _core.sample_posterior(mean, logvar, given, scale=scale)
-        return made
+        return self.put(_core.sample_posterior(self.put(mean), self.put(logvar), given, scale=scale))
 
-    def unscaled(self, latents: DeviceTensor, scale: float) -> DeviceTensor:
+    def unscaled(self, latents: Any, scale: float) -> DeviceTensor:
         from hoirt import _core
 
-        made: DeviceTensor = _core.sample_posterior(self.put(latents), None, None, divisor=scale)
-        return made
+        return self.put(_core.sample_posterior(self.put(latents), divisor=scale))
 
-    def finite(self, array: DeviceTensor) -> bool:
+    def finite(self, array: Any) -> bool:
         from hoirt import _core
 
-        return _core.all_finite(array)
+        return _core.all_finite(self.put(array))
 
-    def colours(self, decoded: DeviceTensor) -> DeviceTensor:
+    def colours(self, decoded: Any) -> DeviceTensor:
         from hoirt import _core
 
-        made: DeviceTensor = _core.colours(decoded)
-        return made
+        return self.put(_core.colours(self.put(decoded)))
 
-    def match_colours(self, colours: DeviceTensor, original: DeviceTensor, hole: Any) -> DeviceTensor:
+    def match_colours(self, colours: Any, original: Any, hole: Any) -> DeviceTensor:
         from hoirt import _core
 
-        made: DeviceTensor = _core.match_colours(colours, original, self.put(hole))
-        return made
+        return self.put(_core.match_colours(self.put(colours), self.put(original), self.put(hole)))
 
-    def resize(self, colours: DeviceTensor, size: tuple[int, int], box: Box) -> DeviceTensor:
+    def resize(self, colours: Any, size: tuple[int, int], box: Box) -> DeviceTensor:
         from hoirt import _core
 
-        made: DeviceTensor = _core.resize(colours, size, box=box, filter="bilinear")
-        return made
+        return self.put(_core.resize(self.put(colours), size, box=box, filter="bilinear"))
 
-    def paste(self, picture: DeviceTensor, patch: DeviceTensor, alpha: Floats, top: int, left: int) -> None:
+    def paste(self, picture: Any, patch: Any, alpha: Floats, top: int, left: int) -> None:
         from hoirt import _core
 
-        _core.paste_into(picture, patch, self.put(alpha), top, left)
+        _core.paste_into(picture, self.put(patch), self.put(alpha), top, left)
 
 
 class Downloading:
