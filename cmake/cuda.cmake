@@ -15,26 +15,27 @@ if(NOT HOIRT_NVCC)
   return()
 endif()
 
-# Ampere and Hopper, and PTX for whatever comes later.
+# Ampere, Ada, Hopper and Blackwell, and PTX for whatever comes later.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 90-virtual)
 endif()
 set(CMAKE_CUDA_COMPILER "${HOIRT_NVCC}")
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 enable_language(CUDA)
 
-add_library(hoirt_cuda STATIC csrc/cuda/launchers.cu csrc/cuda/raster.cu)
+file(GLOB cuda_sources CONFIGURE_DEPENDS csrc/cuda/*.cu)
+add_library(hoirt_cuda STATIC ${cuda_sources})
 target_link_libraries(hoirt_cuda PUBLIC hoirt_options)
 # CMake 3.25 knows no C++20 flag of new nvcc releases; the kernels' headers keep to C++17.
 set_target_properties(hoirt_cuda PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON)
-target_sources(hoirt_cuda PRIVATE csrc/cuda/encode.cu)
 # --fmad=false for the reason of -ffp-contract=off: the same bits on every device.
 target_compile_options(hoirt_cuda PRIVATE --fmad=false -Werror=all-warnings "-Xcompiler=-Wall,-Wextra,-Werror")
 
 if(COMMAND pybind11_add_module)
   pybind11_add_module(_core_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/raster_module.cpp
-    csrc/cuda/device_array.cpp csrc/bindings/convert.cpp csrc/bindings/errors.cpp csrc/bindings/raster_arguments.cpp)
+    csrc/cuda/device.cpp csrc/cuda/device_array.cpp csrc/bindings/convert.cpp csrc/bindings/errors.cpp csrc/bindings/raster_arguments.cpp)
   target_link_libraries(_core_cuda PRIVATE hoirt_engine hoirt_cuda)
   target_sources(_core_cuda PRIVATE csrc/cuda/encode_module.cpp)
+  target_include_directories(_core_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   install(TARGETS _core_cuda DESTINATION hoirt COMPONENT hoirt)
 endif()

@@ -11,23 +11,25 @@ Tensor& Workspace::get(const std::string& name, const Shape& shape, DType dtype)
   Tensor& tensor = tensors_[name];
   if (!tensor.raw() || tensor.shape() != shape || tensor.dtype() != dtype) {
     tensor = Tensor();  // the old memory goes before the new is asked for
-    tensor = Tensor(shape, dtype);
+    tensor = stream_->allocate(shape, dtype);
   }
   return tensor;
 }
 
 WorkspacePool::Lease WorkspacePool::take(const Shape& shape) {
   std::unique_ptr<Workspace> workspace;
+  std::size_t generation = 0;
   {
     const std::lock_guard lock(mutex_);
+    generation = generation_;
     const auto found = std::ranges::find(idle_, shape, &Idle::shape);
     if (found != idle_.end()) {
       workspace = std::move(found->workspace);
       idle_.erase(found);
     }
   }
-  if (!workspace) workspace = std::make_unique<Workspace>();
-  return Lease(workspace.release(), GiveBack{this, shape});
+  if (!workspace) workspace = std::make_unique<Workspace>(*device_);
+  return Lease(workspace.release(), GiveBack{this, shape, generation});
 }
 
 std::size_t WorkspacePool::idle() const {
@@ -35,12 +37,21 @@ std::size_t WorkspacePool::idle() const {
   return idle_.size();
 }
 
+void WorkspacePool::clear() {
+  std::list<Idle> gone;  // freed when the lock is open again
+  const std::lock_guard lock(mutex_);
+  gone.swap(idle_);
+  ++generation_;
+}
+
 void WorkspacePool::GiveBack::operator()(Workspace* workspace) const noexcept {
   std::unique_ptr<Workspace> owned(workspace);
+  std::list<Idle> gone;
   try {
     const std::lock_guard lock(pool->mutex_);
+    if (generation != pool->generation_) return;
     pool->idle_.push_front({shape, std::move(owned)});
-    if (pool->idle_.size() > most_idle) pool->idle_.pop_back();
+    if (pool->idle_.size() > most_idle) gone.splice(gone.begin(), pool->idle_, std::prev(pool->idle_.end()));
   } catch (const std::bad_alloc&) {
     // Without memory for the list node the workspace is simply freed.
   }

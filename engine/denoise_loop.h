@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/buffers.h"
+#include "engine/device.h"
 #include "engine/loop_request.h"
 #include "engine/network.h"
 #include "engine/step_table.h"
@@ -13,9 +14,11 @@
 namespace hoirt {
 
 struct LoopResult {
-  Tensor latents;                       // float32, the state's shape
+  Tensor latents;                       // float32, the state's shape, where the loop runs
   std::vector<double> step_seconds;     // per row, without the callback
   std::vector<double> network_seconds;  // per row, the network alone
+  std::size_t graphs = 0;               // steps that were launched as a recorded graph
+  std::string graph_reason;             // "", or why steps were not
 };
 
 // Thread-safe: any number of threads may run at once; each takes its buffers from a pool and gives them back.
@@ -24,16 +27,25 @@ struct LoopResult {
 //
 // Rows with `reuse` run a second, shallow network instead. It takes inputs of the first and, under their names, some of
 // its outputs: features, which the last row without `reuse` kept. Both networks share the memory of those.
+//
+// On a device the state never leaves it. A step is enqueued, not waited for, at most Stream::run_ahead steps ahead; from
+// its second time on it is a recorded graph, which serves all rows that run the same network on the same batch.
 class DenoiseLoop {
  public:
-  // Throws InputError if a network lacks one of the ports, or if the two do not fit together. `reuse` may be null.
-  DenoiseLoop(std::shared_ptr<Network> network, LoopPorts ports, std::shared_ptr<Network> reuse = nullptr);
+  // Throws InputError if a network lacks one of the ports, if the two do not fit together, or if they run elsewhere than
+  // `device`. `reuse` may be null; a null `device` is the CPU.
+  DenoiseLoop(std::shared_ptr<Network> network, LoopPorts ports, std::shared_ptr<Network> reuse = nullptr,
+              std::shared_ptr<Device> device = nullptr);
 
   // Throws InputError for wrong arguments, Cancelled, BackendError if the network fails or predicts NaN or infinity,
   // and whatever the callbacks throw.
   LoopResult run(const StepTable& table, const LoopRequest& request);
 
+  // Frees the buffers and graphs that are kept between runs; those in use are freed when their runs end. Thread-safe.
+  void unload();
+
   const Network& network() const { return *network_; }
+  Device& device() const { return pool_.device(); }
   const std::vector<std::string>& features() const { return features_; }
 
  private:

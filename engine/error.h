@@ -43,4 +43,10 @@ class HOIRT_API OutOfMemory : public Error {
   using Error::Error;
 };
 
+// Marks exceptions that no fallback may swallow, such as a key press that ends the program.
+class HOIRT_API Interruption {
+ public:
+  virtual ~Interruption() = default;
+};
+
 }  // namespace hoirt

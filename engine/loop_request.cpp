@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 
 #include "csrc/cpu/launchers.h"
@@ -10,21 +11,33 @@
 namespace hoirt {
 namespace {
 
-void check_finite(const Tensor& tensor, const std::string& name) {
+constexpr float largest = std::numeric_limits<float>::max();
+
+void check_place(const Tensor& tensor, const std::string& name, const Stream& stream) {
+  if (!tensor.place().host() && tensor.place() != stream.place()) {
+    throw InputError(name + " must be on the CPU or on " + to_string(stream.place()) + ", not on " +
+                     to_string(tensor.place()));
+  }
+}
+
+void check_finite(const Tensor& tensor, const std::string& name, Stream& stream) {
   if (tensor.dtype() != DType::f32) {
     throw InputError(name + " must hold float32, not " + to_string(tensor.dtype()));
   }
-  if (!cpu::all_finite(tensor.data<float>(), tensor.size())) throw InputError(name + " holds NaN or infinity");
+  check_place(tensor, name, stream);
+  const bool finite = tensor.place().host() ? cpu::all_finite(tensor.data<float>(), tensor.size())
+                                            : stream.all_within(tensor, -largest, largest);
+  if (!finite) throw InputError(name + " holds NaN or infinity");
 }
 
-void check_state(const Tensor& tensor, const Shape& shape, const std::string& name) {
+void check_state(const Tensor& tensor, const Shape& shape, const std::string& name, Stream& stream) {
   if (tensor.shape() != shape) {
     throw InputError(name + " must have shape " + to_string(shape) + ", not " + to_string(tensor.shape()));
   }
-  check_finite(tensor, name);
+  check_finite(tensor, name, stream);
 }
 
-void check_mask(const Tensor& mask, const Shape& shape) {
+void check_mask(const Tensor& mask, const Shape& shape, Stream& stream) {
   bool fits = mask.rank() == shape.size();
   for (std::size_t axis = 0; fits && axis < shape.size(); ++axis) {
     fits = mask.dim(axis) == 1 || mask.dim(axis) == shape[axis];
@@ -33,14 +46,20 @@ void check_mask(const Tensor& mask, const Shape& shape) {
     throw InputError("mask must broadcast to the state's shape " + to_string(shape) + ", for example (N, 1, H, W); not " +
                      to_string(mask.shape()));
   }
-  check_finite(mask, "mask");
+  check_finite(mask, "mask", stream);
+  if (mask.rank() > kernels::Broadcast::most_axes) {
+    throw InputError("mask must have at most " + std::to_string(kernels::Broadcast::most_axes) + " axes");
+  }
   const std::span<const float> values(mask.data<float>(), mask.size());
-  if (!std::ranges::all_of(values, [](float m) { return m >= 0.0f && m <= 1.0f; })) {
+  const bool within = mask.place().host()
+                          ? std::ranges::all_of(values, [](float m) { return m >= 0.0f && m <= 1.0f; })
+                          : stream.all_within(mask, 0.0f, 1.0f);
+  if (!within) {
     throw InputError("mask must lie in 0..1 (1: regenerate)");
   }
 }
 
-void check_known(const LoopRequest& request, const StepTable& table) {
+void check_known(const LoopRequest& request, const StepTable& table, Stream& stream) {
   if (request.known.has_value() != request.mask.has_value()) {
     throw InputError(request.known ? "known is given without a mask" : "mask is given without the known state");
   }
@@ -51,26 +70,27 @@ void check_known(const LoopRequest& request, const StepTable& table) {
   if (!table.uses_known()) {
     throw InputError("known and mask are given, but no row of the step table blends a known region");
   }
-  check_state(*request.known, request.shape, "known");
-  check_mask(*request.mask, request.shape);
+  check_state(*request.known, request.shape, "known", stream);
+  check_mask(*request.mask, request.shape, stream);
 }
 
-void check_noise(const Tensor& noise, const LoopRequest& request, const StepTable& table) {
+void check_noise(const Tensor& noise, const LoopRequest& request, const StepTable& table, Stream& stream) {
   Shape wanted = request.shape;
   wanted.insert(wanted.begin(), static_cast<std::int64_t>(table.noise_streams()));
   if (noise.shape() != wanted) {
     throw InputError("noise must have shape " + to_string(wanted) + " (this step table draws " +
                      std::to_string(table.noise_streams()) + " times), not " + to_string(noise.shape()));
   }
-  check_finite(noise, "noise");
+  check_finite(noise, "noise", stream);
 }
 
-void check_batch(const Tensor& tensor, std::int64_t items, const std::string& name) {
+void check_batch(const Tensor& tensor, std::int64_t items, const std::string& name, Stream& stream) {
   if (tensor.rank() < 1 || (tensor.dim(0) != items && tensor.dim(0) != 1)) {
     throw InputError(name + " must have " + std::to_string(items) + " (or 1) items on its first axis, not shape " +
                      to_string(tensor.shape()));
   }
-  if (tensor.dtype() == DType::f32) check_finite(tensor, name);
+  check_place(tensor, name, stream);
+  if (tensor.dtype() == DType::f32) check_finite(tensor, name, stream);
 }
 
 // The port must take the tensor once its first axis is `batch` long.
@@ -91,7 +111,8 @@ void check_input_name(const std::string& name, const std::string& what, const Ne
 }
 
 // One tensor of per_step or per_step_uncondition, called `what`.
-void check_rows(const Tensor& tensor, const std::string& what, const Port& port, std::int64_t steps, std::int64_t items) {
+void check_rows(const Tensor& tensor, const std::string& what, const Port& port, std::int64_t steps, std::int64_t items,
+                Stream& stream) {
   if (tensor.rank() < 1 || tensor.dim(0) != steps) {
     throw InputError(what + " must have one row for each of the " + std::to_string(steps) + " steps, not shape " +
                      to_string(tensor.shape()));
@@ -105,7 +126,8 @@ void check_rows(const Tensor& tensor, const std::string& what, const Port& port,
     throw InputError(what + " must have " + std::to_string(items) + " (or 1) items on its second axis, not shape " +
                      to_string(tensor.shape()));
   }
-  if (tensor.dtype() == DType::f32) check_finite(tensor, what);
+  check_place(tensor, what, stream);
+  if (tensor.dtype() == DType::f32) check_finite(tensor, what, stream);
 }
 
 // The shape of what the network is given of such a tensor, for `batch` items.
@@ -115,20 +137,21 @@ Shape batch_of_rows(const Tensor& tensor, const Port& port, std::int64_t batch) 
   return shape;
 }
 
-void check_per_step(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports) {
+void check_per_step(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports,
+                    Stream& stream) {
   const auto steps = static_cast<std::int64_t>(table.rows.size());
   const std::int64_t items = request.shape.front();
   for (const auto& [name, tensor] : request.per_step) {
     check_input_name(name, "per_step", network, ports);
     if (request.condition.contains(name)) throw InputError("per_step names '" + name + "', and condition does too");
-    check_rows(tensor, "per_step '" + name + "'", *find_port(network.inputs(), name), steps, items);
+    check_rows(tensor, "per_step '" + name + "'", *find_port(network.inputs(), name), steps, items, stream);
   }
   for (const auto& [name, tensor] : request.per_step_uncondition) {
     const std::string what = "per_step_uncondition '" + name + "'";
     const auto with = request.per_step.find(name);
     if (with == request.per_step.end()) throw InputError("per_step_uncondition names '" + name + "', but per_step does not");
     const Port& port = *find_port(network.inputs(), name);
-    check_rows(tensor, what, port, steps, items);
+    check_rows(tensor, what, port, steps, items, stream);
     if (tensor.dtype() != with->second.dtype() ||
         batch_of_rows(tensor, port, items) != batch_of_rows(with->second, port, items)) {
       throw InputError(what + " must be like its per_step, " + to_string(with->second.dtype()) + " " +
@@ -138,13 +161,13 @@ void check_per_step(const LoopRequest& request, const StepTable& table, const Ne
   }
 }
 
-void check_conditions(const LoopRequest& request, const Network& network, const LoopPorts& ports) {
+void check_conditions(const LoopRequest& request, const Network& network, const LoopPorts& ports, Stream& stream) {
   const std::int64_t items = request.shape.front();
   for (const TensorMap* map : {&request.condition, &request.uncondition}) {
     const std::string what = map == &request.condition ? "condition" : "uncondition";
     for (const auto& [name, tensor] : *map) {
       check_input_name(name, what, network, ports);
-      check_batch(tensor, items, what + " '" + name + "'");
+      check_batch(tensor, items, what + " '" + name + "'", stream);
     }
   }
   for (const auto& [name, tensor] : request.uncondition) {
@@ -225,10 +248,16 @@ bool compatible(const Port& a, const Port& b) {
 
 }  // namespace
 
+Tensor StepInfo::copy_clean() const {
+  Tensor copy(clean.shape(), clean.dtype());
+  stream->copy(clean, copy);
+  return copy;
+}
+
 bool is_per_item(const Tensor& per_step, const Port& port) { return per_step.rank() == port.shape.size() + 1; }
 
 void check(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports,
-           const Network* reuse) {
+           const Network* reuse, Stream& stream) {
   table.check();
   if (table.reuses() && !reuse) {
     throw InputError("the step table has rows that reuse features, but the loop was made without a reuse network");
@@ -244,16 +273,16 @@ void check(const LoopRequest& request, const StepTable& table, const Network& ne
                      std::to_string(request.seeds.size()));
   }
   check_control(request, table, ports);
-  check_conditions(request, network, ports);
-  check_per_step(request, table, network, ports);
+  check_conditions(request, network, ports, stream);
+  check_per_step(request, table, network, ports, stream);
   check_batches(request, table, network, ports, false);
   if (reuse) check_batches(request, table, *reuse, ports, true);
-  if (request.initial) check_state(*request.initial, shape, "initial");
+  if (request.initial) check_state(*request.initial, shape, "initial", stream);
   if (table.init_signal != 0 && !request.initial) {
     throw InputError("the step table starts from a given state (init_signal is not 0): initial is needed");
   }
-  check_known(request, table);
-  if (request.noise) check_noise(*request.noise, request, table);
+  check_known(request, table, stream);
+  if (request.noise) check_noise(*request.noise, request, table, stream);
 }
 
 void check(const Network& network, const LoopPorts& ports) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/cancel.h"
+#include "engine/device.h"
 #include "engine/network.h"
 #include "engine/step_table.h"
 
@@ -27,9 +28,14 @@ struct StepInfo {
   std::size_t steps = 0;
   double timestep = 0;
   double seconds = 0;  // of this step
-  Tensor clean;        // x0, float32, the state's shape; valid during the callback only
+  Tensor clean;        // x0, float32, the state's shape, where the loop runs; valid during the callback only
+  Stream* stream = nullptr;
+
+  // A copy of x0 on the host.
+  Tensor copy_clean() const;
 };
 
+// Tensors lie on the host or where the loop runs; those on a device are ready once the device's own stream gets there.
 struct LoopRequest {
   Shape shape;                                        // the state: (N, C, ...)
   std::vector<std::uint64_t> seeds;                   // (N,)
@@ -47,9 +53,9 @@ struct LoopRequest {
 // Whether an input given per step has an axis of items, (S, N, ...): it then has one axis more than the network's input.
 bool is_per_item(const Tensor& per_step, const Port& port);
 
-// Throws InputError for whatever does not fit the networks, the table or the state's shape. `reuse` may be null.
+// Throws InputError for whatever does not fit the networks, the table, the state's shape or the device. `reuse` may be null.
 void check(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports,
-           const Network* reuse);
+           const Network* reuse, Stream& stream);
 
 // Throws InputError unless the network has the ports that the loop needs, as float32.
 void check(const Network& network, const LoopPorts& ports);

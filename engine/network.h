@@ -38,9 +38,13 @@ class Network {
   virtual const std::vector<Port>& outputs() const = 0;
   // Reads every input. An output that comes with memory is filled in place, one that comes without (a default Tensor)
   // is allocated by the network; an output that is not named is not wanted.
-  // Safe to call from several threads at once. `stream` is null on the CPU.
+  // Safe to call from several threads at once. `stream` is the device's own handle, null on the CPU.
   // Throws InputError for a missing, unknown or wrongly shaped tensor, BackendError if the runtime fails.
   virtual void run(const TensorMap& inputs, TensorMap& outputs, void* stream = nullptr) = 0;
+  // Where its inputs and outputs lie. On a device, run() only enqueues on `stream`.
+  virtual Place place() const { return {}; }
+  // Whether run() may be called once inside of a stream capture, and be replayed from then on.
+  virtual bool capturable() const { return true; }
 };
 
 struct NetworkOptions {

@@ -107,8 +107,9 @@ Tensor::Tensor(Shape shape, DType dtype) : shape_(std::move(shape)), dtype_(dtyp
   owner_ = memory;
 }
 
-Tensor Tensor::borrow(void* data, Shape shape, DType dtype, std::shared_ptr<const void> owner) {
+Tensor Tensor::borrow(void* data, Shape shape, DType dtype, std::shared_ptr<const void> owner, Place place) {
   Tensor tensor;
+  tensor.place_ = place;
   tensor.size_ = element_count(shape);
   tensor.shape_ = std::move(shape);
   tensor.dtype_ = dtype;
@@ -126,7 +127,7 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
   part[0] = end - begin;
   const std::size_t stride = shape_[0] ? bytes() / static_cast<std::size_t>(shape_[0]) : 0;
   auto* start = static_cast<std::byte*>(data_) + stride * static_cast<std::size_t>(begin);
-  return borrow(start, std::move(part), dtype_, owner_);
+  return borrow(start, std::move(part), dtype_, owner_, place_);
 }
 
 Tensor Tensor::row(std::int64_t index) const {

@@ -1,4 +1,4 @@
-// Tensor: a contiguous, row-major, typed block of host memory, owned or borrowed.
+// Tensor: a contiguous, row-major, typed block of memory of the host or of a device, owned or borrowed.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "engine/place.h"
 
 namespace hoirt {
 
@@ -24,10 +25,10 @@ std::size_t element_count(const Shape& shape);
 class Tensor {
  public:
   Tensor() = default;
-  // Allocates 64-byte aligned, zero-filled memory; throws OutOfMemory.
+  // Allocates 64-byte aligned, zero-filled host memory; throws OutOfMemory.
   Tensor(Shape shape, DType dtype);
   // Refers to memory that `owner` keeps alive.
-  static Tensor borrow(void* data, Shape shape, DType dtype, std::shared_ptr<const void> owner);
+  static Tensor borrow(void* data, Shape shape, DType dtype, std::shared_ptr<const void> owner, Place place = {});
 
   const Shape& shape() const { return shape_; }
   std::int64_t dim(std::size_t axis) const { return shape_.at(axis); }
@@ -36,6 +37,8 @@ class Tensor {
   std::size_t size() const { return size_; }
   std::size_t bytes() const { return size_ * item_size(dtype_); }
   bool empty() const { return size_ == 0; }
+  // Where the memory lies: what raw() and data() give may be read and written there only.
+  Place place() const { return place_; }
 
   void* raw() { return data_; }
   const void* raw() const { return data_; }
@@ -55,6 +58,7 @@ class Tensor {
 
   Shape shape_;
   DType dtype_ = DType::f32;
+  Place place_;
   std::size_t size_ = 0;
   void* data_ = nullptr;
   std::shared_ptr<const void> owner_;

@@ -29,6 +29,9 @@ class StepCallback : public pybind11::object {
 class NetworkFunction : public pybind11::object {
   PYBIND11_OBJECT_DEFAULT(NetworkFunction, object, accept_any)
 };
+class DeviceFunction : public pybind11::object {
+  PYBIND11_OBJECT_DEFAULT(DeviceFunction, object, accept_any)
+};
 class TableLike : public pybind11::object {
   PYBIND11_OBJECT_DEFAULT(TableLike, object, accept_any)
 };
@@ -50,6 +53,9 @@ HOIRT_ARGUMENT_NAME(hoirt::bindings::StepCallback, "collections.abc.Callable[[St
 HOIRT_ARGUMENT_NAME(hoirt::bindings::NetworkFunction,
                     "collections.abc.Callable[[dict[str, numpy.ndarray]], "
                     "collections.abc.Mapping[str, numpy.typing.ArrayLike]]")
+HOIRT_ARGUMENT_NAME(hoirt::bindings::DeviceFunction,
+                    "collections.abc.Callable[[dict[str, typing.Any], dict[str, typing.Any], int], "
+                    "collections.abc.Mapping[str, typing.Any] | None]")
 HOIRT_ARGUMENT_NAME(hoirt::bindings::TableLike, "typing.Any")
 
 #undef HOIRT_ARGUMENT_NAME

@@ -3,12 +3,12 @@
 
 #include <pybind11/stl.h>
 
-#include <cstring>
 #include <memory>
 #include <utility>
 
 #include "csrc/bindings/arguments.h"
 #include "csrc/bindings/convert.h"
+#include "csrc/bindings/device_tensor.h"
 #include "csrc/bindings/module.h"
 #include "csrc/bindings/step_table.h"
 
@@ -21,12 +21,15 @@ namespace {
 struct PyStepInfo {
   std::size_t step, steps;
   double timestep, seconds;
-  std::shared_ptr<std::optional<Tensor>> clean;
+  std::shared_ptr<const StepInfo*> info;
 
   py::array_t<float> x0() const {
-    if (!*clean) throw InputError("StepInfo.x0 can be read inside on_step only; keep the array itself");
-    Tensor copy((*clean)->shape(), DType::f32);
-    std::memcpy(copy.raw(), (*clean)->raw(), copy.bytes());
+    if (!*info) throw InputError("StepInfo.x0 can be read inside on_step only; keep the array itself");
+    Tensor copy;
+    {
+      const py::gil_scoped_release release;
+      copy = (*info)->copy_clean();
+    }
     return array_from<float>(copy);
   }
 };
@@ -40,9 +43,9 @@ bool is_false(const py::object& value) {
 
 bool call_on_step(const py::object& on_step, const StepInfo& info) {
   const py::gil_scoped_acquire gil;
-  const auto clean = std::make_shared<std::optional<Tensor>>(info.clean);
-  const std::shared_ptr<void> end(nullptr, [&clean](void*) { clean->reset(); });
-  return !is_false(on_step(PyStepInfo{info.step, info.steps, info.timestep, info.seconds, clean}));
+  const auto current = std::make_shared<const StepInfo*>(&info);
+  const std::shared_ptr<void> end(nullptr, [&current](void*) { *current = nullptr; });
+  return !is_false(on_step(PyStepInfo{info.step, info.steps, info.timestep, info.seconds, current}));
 }
 
 // Python runs signal handlers on its main thread only.
@@ -56,9 +59,11 @@ void check_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
-std::optional<Tensor> optional_tensor(const py::object& object, const std::string& name) {
+std::optional<Tensor> optional_tensor(const py::object& object, const std::string& name, Place place) {
   if (object.is_none()) return std::nullopt;
-  return tensor_from(object, name, DType::f32);
+  Tensor tensor = argument_from(object, name, place);
+  if (tensor.dtype() == DType::f32) return tensor;
+  throw InputError(name + " must hold float32, not " + to_string(tensor.dtype()));
 }
 
 std::vector<float> control_from(const py::object& control) {
@@ -73,10 +78,11 @@ std::vector<float> control_from(const py::object& control) {
 
 std::unique_ptr<DenoiseLoop> make_loop(std::shared_ptr<Network> network, std::string state,
                                        std::optional<std::string> timestep, std::optional<std::string> control,
-                                       std::string output, std::optional<std::shared_ptr<Network>> reuse) {
+                                       std::string output, std::optional<std::shared_ptr<Network>> reuse,
+                                       std::optional<std::shared_ptr<Device>> device) {
   return std::make_unique<DenoiseLoop>(
       std::move(network), LoopPorts{std::move(state), std::move(timestep), std::move(control), std::move(output)},
-      reuse.value_or(nullptr));
+      reuse.value_or(nullptr), device.value_or(nullptr));
 }
 
 LoopResult run(DenoiseLoop& loop, const TableLike& table, const IntegerSequence& shape, const IntegerSequence& seeds,
@@ -85,18 +91,19 @@ LoopResult run(DenoiseLoop& loop, const TableLike& table, const IntegerSequence&
                const OptionalArray& initial, const OptionalArray& known, const OptionalArray& mask,
                const OptionalArray& noise, const StepCallback& on_step, const std::optional<std::shared_ptr<CancelToken>>& cancel) {
   const StepTable rows = table_from(table);
+  const Place place = loop.device().place();
   LoopRequest request;
   request.shape = shape_from(shape, "shape");
   request.seeds = seeds_from(seeds);
-  request.condition = tensors_from(condition, "condition");
-  request.uncondition = tensors_from(uncondition, "uncondition");
-  request.per_step = tensors_from(per_step, "per_step");
-  request.per_step_uncondition = tensors_from(per_step_uncondition, "per_step_uncondition");
+  request.condition = arguments_from(condition, "condition", place);
+  request.uncondition = arguments_from(uncondition, "uncondition", place);
+  request.per_step = arguments_from(per_step, "per_step", place);
+  request.per_step_uncondition = arguments_from(per_step_uncondition, "per_step_uncondition", place);
   request.control = control_from(control);
-  request.initial = optional_tensor(initial, "initial");
-  request.known = optional_tensor(known, "known");
-  request.mask = optional_tensor(mask, "mask");
-  request.noise = optional_tensor(noise, "noise");
+  request.initial = optional_tensor(initial, "initial", place);
+  request.known = optional_tensor(known, "known", place);
+  request.mask = optional_tensor(mask, "mask", place);
+  request.noise = optional_tensor(noise, "noise", place);
   request.cancel = cancel.value_or(nullptr);
   if (!on_step.is_none()) {
     if (PyCallable_Check(on_step.ptr()) == 0) throw InputError("on_step must be callable");
@@ -121,8 +128,11 @@ void register_denoise_loop(py::module_& module) {
       .def_readonly("seconds", &PyStepInfo::seconds, "Time of this step.")
       .def_property_readonly("x0", &PyStepInfo::x0, "A copy of the clean state predicted in this step, readable in on_step.");
   py::class_<LoopResult>(module, "LoopResult", "What a run gives back.")
-      .def_property_readonly("latents", [](const LoopResult& self) { return array_from<float>(self.latents); },
-                             "The final state, float32, of the shape asked for.")
+      .def_property_readonly("latents", [](const LoopResult& self) { return shared_from(self.latents); },
+                             "The final state, float32, of the shape asked for: a NumPy array, or a DeviceTensor where the\n"
+                             "loop runs on a device.")
+      .def_readonly("graphs", &LoopResult::graphs, "How many steps were launched as a recorded CUDA graph.")
+      .def_readonly("graph_reason", &LoopResult::graph_reason, "\"\", or why steps were not.")
       .def_property_readonly("step_seconds", [](const LoopResult& self) { return seconds_array(self.step_seconds); },
                              "Time of each step without its callback (S,).")
       .def_property_readonly("network_seconds",
@@ -133,9 +143,14 @@ void register_denoise_loop(py::module_& module) {
                           "`state`, `timestep` (or None), `control` (or None) and `output` name the network's ports; its\n"
                           "other inputs are conditions, or given per step. Guided rows run one batch of 2 N, the unconditional half first.\n\n"
                           "`reuse` (or None) is a shallow network for the table's rows with `reuse`. It takes inputs of `network` and, by\n"
-                          "name, outputs of it, the `features`: what they were in the last row without `reuse`, times control as it was then.")
+                          "name, outputs of it, the `features`: what they were in the last row without `reuse`, times control as it was then.\n\n"
+                          "With a `device` all runs there, as the networks do: arguments are uploaded once or, if they lie there, shared;\n"
+                          "a step is a CUDA graph from its second time on, and is not waited for.")
       .def(py::init(&make_loop), py::arg("network").none(false), py::kw_only(), py::arg("state") = "sample",
-           py::arg("timestep") = "timestep", py::arg("control") = "control_scale", py::arg("output") = "prediction", py::arg("reuse") = py::none())
+           py::arg("timestep") = "timestep", py::arg("control") = "control_scale", py::arg("output") = "prediction", py::arg("reuse") = py::none(),
+           py::arg("device") = py::none())
+      .def("unload", &DenoiseLoop::unload, py::call_guard<py::gil_scoped_release>(),
+           "Frees the buffers and graphs that are kept between runs; the next run makes new ones.")
       .def_property_readonly("features", &DenoiseLoop::features,
                              "Names of the outputs of `network` that rows with `reuse` take; [] without a reuse network.")
       .def("run", &run, py::arg("table"), py::kw_only(), py::arg("shape"), py::arg("seeds"),
@@ -152,7 +167,8 @@ void register_denoise_loop(py::module_& module) {
            "known, mask: known state, and where to regenerate it (1) or keep it (0); the mask broadcasts.\n"
            "noise: float32 (K, ...) instead of Philox: initial, initial known, then per row n and n' where used.\n"
            "on_step(StepInfo): returning False raises Cancelled. cancel: a CancelToken.\n\n"
-           "All arrays are float32 on the CPU. Raises InputError, BackendError, Cancelled, KeyboardInterrupt.");
+           "All arrays are float32, on the CPU or where the loop runs. On a device on_step is told of a step when it is\n"
+           "enqueued, at most two steps ahead, unless it reads x0. Raises InputError, BackendError, Cancelled, KeyboardInterrupt.");
 }
 
 }  // namespace hoirt::bindings

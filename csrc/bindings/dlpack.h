@@ -1,4 +1,4 @@
-// The C structures of the DLPack exchange protocol, version 1.0 (dmlc.github.io/dlpack), as far as CPU tensors need them.
+// The C structures of the DLPack exchange protocol, version 1.0 (dmlc.github.io/dlpack), as far as tensors need them.
 #pragma once
 
 #include <cstdint>

@@ -9,6 +9,8 @@ PYBIND11_MODULE(_core, module) {
   register_tensor(module);
   register_step_table(module);
   register_cancel(module);
+  register_device_tensor(module);
+  register_device(module);
   register_network(module);
   register_denoise_loop(module);
   register_random(module);

@@ -9,6 +9,8 @@ void register_errors(pybind11::module_& module);
 void register_tensor(pybind11::module_& module);
 void register_step_table(pybind11::module_& module);
 void register_cancel(pybind11::module_& module);
+void register_device_tensor(pybind11::module_& module);
+void register_device(pybind11::module_& module);
 void register_network(pybind11::module_& module);
 void register_denoise_loop(pybind11::module_& module);
 void register_random(pybind11::module_& module);

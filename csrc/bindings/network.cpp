@@ -1,4 +1,4 @@
-// Port, Network, PythonNetwork, Backend and open_backend() for Python.
+// Port, Network, PythonNetwork, DeviceNetwork, Backend and open_backend() for Python.
 #include "engine/network.h"
 
 #include <pybind11/stl.h>
@@ -8,6 +8,8 @@
 
 #include "csrc/bindings/arguments.h"
 #include "csrc/bindings/convert.h"
+#include "csrc/bindings/device_network.h"
+#include "csrc/bindings/device_tensor.h"
 #include "csrc/bindings/module.h"
 #include "csrc/bindings/python_network.h"
 #include "engine/backend_loader.h"
@@ -25,18 +27,33 @@ Port make_port(std::string name, const IntegerSequence& shape, const std::string
   return port;
 }
 
+// On a device, on the device's own stream.
 py::typing::Dict<py::str, py::array> run_network(Network& network, const ArrayMap& inputs) {
-  const TensorMap given = tensors_from(inputs, "inputs");
+  const Place place = network.place();
+  TensorMap given = arguments_from(inputs, "inputs", place);
+  const std::shared_ptr<Device> device = place.host() ? nullptr : device_of(place);
   TensorMap outputs;
   for (const Port& port : network.outputs()) outputs.emplace(port.name, Tensor());
+  std::shared_ptr<const Event> ready;
   {
     const py::gil_scoped_release release;
     check_inputs(network.inputs(), given);
-    network.run(given, outputs);
+    if (device) {
+      for (auto& [name, tensor] : given) tensor = resident(tensor, device->stream());
+    }
+    network.run(given, outputs, device ? device->stream().handle() : nullptr);
+    if (device) ready = device->stream().record();
   }
   py::typing::Dict<py::str, py::array> arrays;
-  for (const auto& [name, tensor] : outputs) arrays[py::str(name)] = array_from(tensor);
+  for (const auto& [name, tensor] : outputs) {
+    arrays[py::str(name)] = device ? py::cast(DeviceTensor{tensor, ready}) : py::object(view_of(tensor));
+  }
   return arrays;
+}
+
+std::shared_ptr<DeviceNetwork> make_device_network(std::vector<Port> inputs, std::vector<Port> outputs,
+                                                   const DeviceFunction& fn, const std::string& device, bool capturable) {
+  return std::make_shared<DeviceNetwork>(std::move(inputs), std::move(outputs), fn, place_from(device), capturable);
 }
 
 std::shared_ptr<Network> open_network(Backend& backend, std::string path, std::string cache_path,
@@ -61,13 +78,27 @@ void register_network(py::module_& module) {
       .def_property_readonly("inputs", &Network::inputs)
       .def_property_readonly("outputs", &Network::outputs)
       .def("run", &run_network, py::arg("inputs"),
-           "All outputs by name for `inputs`, which names every input. Raises InputError or BackendError.");
+           "All outputs by name for `inputs`, which names every input; those of a network on a device are DeviceTensors, in\n"
+           "the order of the device's own stream. Raises InputError or BackendError.")
+      .def_property_readonly("device", [](const Network& self) { return to_string(self.place()); },
+                             "Where it runs: \"cpu\" or \"cuda:0\".")
+      .def_property_readonly("capturable", &Network::capturable, "Whether its work may be recorded as a CUDA graph.");
   py::class_<PythonNetwork, Network, std::shared_ptr<PythonNetwork>>(
       module, "PythonNetwork", py::release_gil_before_calling_cpp_dtor(),
       "A network whose work is done by `fn(dict of arrays) -> dict of arrays`; its arrays are views that are valid\n"
       "during the call only. Exceptions of `fn` reach the caller unchanged.")
       .def(py::init<std::vector<Port>, std::vector<Port>, NetworkFunction>(), py::arg("inputs"), py::arg("outputs"),
            py::arg("fn"));
+  py::class_<DeviceNetwork, Network, std::shared_ptr<DeviceNetwork>>(
+      module, "DeviceNetwork", py::release_gil_before_calling_cpp_dtor(),
+      "A network whose work `fn(inputs, outputs, stream)` enqueues on `stream`, a cudaStream_t as an integer (0 on the\n"
+      "CPU, where it is done at once). `inputs` and `outputs` are dicts by name of DeviceTensors, or of NumPy views on the\n"
+      "CPU, bfloat16 as uint16; they are valid during the call only. `fn` fills the outputs that it is given in place, and\n"
+      "returns those given as None, as any DLPack arrays, in a dict; they are borrowed without a copy.\n\n"
+      "If it is `capturable`, `fn` is also called inside of a stream capture, whose replays do not call it again.\n"
+      "Exceptions of `fn` reach the caller unchanged.")
+      .def(py::init(&make_device_network), py::arg("inputs"), py::arg("outputs"), py::arg("fn"), py::kw_only(),
+           py::arg("device"), py::arg("capturable") = true);
   py::class_<Backend, std::shared_ptr<Backend>>(module, "Backend", py::release_gil_before_calling_cpp_dtor(),
                                                 "Opens networks on one runtime.")
       .def_property_readonly("name", &Backend::name)

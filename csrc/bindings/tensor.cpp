@@ -8,6 +8,7 @@
 #include "csrc/bindings/arguments.h"
 #include "csrc/bindings/convert.h"
 #include "csrc/bindings/dlpack.h"
+#include "csrc/bindings/dlpack_exchange.h"
 #include "csrc/bindings/module.h"
 
 namespace py = pybind11;
@@ -35,57 +36,6 @@ struct PyTensor {
   explicit PyTensor(const py::array& array) : tensor(tensor_from(array, "array")), read_only(!array.writeable()) {}
 };
 
-dlpack::DataType dlpack_type(DType dtype) {
-  const auto bits = static_cast<std::uint8_t>(8 * item_size(dtype));
-  switch (dtype) {
-    case DType::f32:
-    case DType::f64:
-    case DType::f16:
-      return {dlpack::TypeCode::floating, bits, 1};
-    case DType::bf16:
-      return {dlpack::TypeCode::bfloat, bits, 1};
-    case DType::i32:
-    case DType::i64:
-      return {dlpack::TypeCode::integer, bits, 1};
-    case DType::u8:
-      return {dlpack::TypeCode::unsigned_integer, bits, 1};
-    case DType::boolean:
-      return {dlpack::TypeCode::boolean, bits, 1};
-  }
-  throw InputError("unknown dtype");
-}
-
-// What a consumer holds until it calls the deleter: the memory, and the extents that the view points to.
-template <typename M>
-struct Export {
-  Tensor tensor;
-  Shape shape, strides;
-  M managed{};
-};
-
-template <typename M>
-py::capsule export_capsule(const Tensor& tensor, std::uint64_t flags) {
-  auto exported = std::make_unique<Export<M>>(Export<M>{tensor, tensor.shape(), Shape(tensor.rank()), {}});
-  std::int64_t stride = 1;
-  for (std::size_t axis = tensor.rank(); axis-- > 0; stride *= tensor.dim(axis)) exported->strides[axis] = stride;
-  M& managed = exported->managed;
-  managed.tensor = {exported->tensor.raw(), {dlpack::cpu, 0}, static_cast<std::int32_t>(tensor.rank()),
-                    dlpack_type(tensor.dtype()), exported->shape.data(), exported->strides.data(), 0};
-  if constexpr (std::is_same_v<M, dlpack::ManagedVersioned>) {
-    managed.major = 1;
-    managed.flags = flags;
-  }
-  managed.deleter = [](M* self) { delete static_cast<Export<M>*>(self->context); };
-  managed.context = exported.get();
-  py::capsule capsule(&managed, M::name, [](PyObject* object) {
-    if (!PyCapsule_IsValid(object, M::name)) return;  // consumed: the consumer renamed it and calls the deleter itself
-    auto* self = static_cast<M*>(PyCapsule_GetPointer(object, M::name));
-    self->deleter(self);
-  });
-  static_cast<void>(exported.release());
-  return capsule;
-}
-
 py::capsule to_dlpack(const PyTensor& self, const py::object& stream,
                       const std::optional<std::pair<int, int>>& max_version,
                       const std::optional<Device>& device, std::optional<bool> copy) {
@@ -101,12 +51,12 @@ py::capsule to_dlpack(const PyTensor& self, const py::object& stream,
   }
   const bool read_only = self.read_only && !copied;
   if (max_version && max_version->first >= 1) {
-    return export_capsule<dlpack::ManagedVersioned>(
-        tensor, (read_only ? dlpack::read_only : 0) | (copied ? dlpack::is_copied : 0));
+    return to_dlpack_capsule(tensor, nullptr, true,
+                             (read_only ? dlpack::read_only : 0) | (copied ? dlpack::is_copied : 0));
   }
   // The protocol before version 1 cannot say that memory must not be written.
   if (read_only) throw py::buffer_error("this tensor is read-only; ask with max_version=(1, 0) or copy=True");
-  return export_capsule<dlpack::Managed>(tensor, 0);
+  return to_dlpack_capsule(tensor, nullptr, false, 0);
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 
+#include "csrc/kernels/copy_items.h"
 #include "csrc/kernels/guided_step.h"
+#include "engine/device.h"
 #include "engine/tensor.h"
 
 namespace hoirt::cpu {
@@ -19,6 +21,12 @@ Tensor philox_normal(std::uint64_t seed, std::uint32_t stream, const Shape& shap
 // `picture` uint8 (H, W, 3) with `patch` float32 (h, w, 3), 0..255, blended in by `alpha` float32 (h, w), 0..1, its
 // corner at row `top`, column `left`; what hangs over the border is cut. Throws InputError on wrong shapes or values.
 Tensor paste(const Tensor& picture, const Tensor& patch, const Tensor& alpha, std::int64_t top, std::int64_t left);
+
+void copy_items(const kernels::CopyItems& copy);
+void broadcast(const kernels::Broadcast& broadcast);
+
+// Of the machine.
+Device::Memory memory();
 
 bool all_finite(const float* values, std::size_t count);
 

@@ -1,23 +1,17 @@
-// What every file of launches needs: CUDA errors as hoirt's own, and grid-stride loops over functors.
+// What every file of launches needs: grid-stride loops over functors.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
 
-#include "engine/error.h"
+#include "csrc/cuda/check.h"
 
 namespace hoirt::cuda {
 
 constexpr int threads = 256;
 constexpr std::int64_t most_blocks = 65'535;
-
-inline void check(cudaError_t status, const char* what) {
-  if (status == cudaErrorMemoryAllocation) throw OutOfMemory(std::string("CUDA: ") + what);
-  if (status != cudaSuccess) throw BackendError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
-}
 
 inline cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
 

@@ -7,10 +7,6 @@ namespace hoirt::cuda {
 namespace {
 
 // Flat index -> the functor's own indices.
-struct StepBody {
-  kernels::GuidedStep step;
-  __device__ void at(std::int64_t i) const { step(i / step.blocks(), i % step.blocks()); }
-};
 struct FillBody {
   kernels::PhiloxFill fill;
   __device__ void at(std::int64_t i) const { fill(i); }
@@ -21,10 +17,6 @@ struct PasteBody {
 };
 
 }  // namespace
-
-void guided_step(const kernels::GuidedStep& step, void* stream) {
-  launch(StepBody{step}, step.items * step.blocks(), stream, "the guided step could not be launched");
-}
 
 void philox_normal(const kernels::PhiloxFill& fill, void* stream) {
   launch(FillBody{fill}, (fill.size + 3) / 4, stream, "the noise kernel could not be launched");

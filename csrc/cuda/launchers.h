@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "csrc/kernels/copy_items.h"
 #include "csrc/kernels/guided_step.h"
 #include "csrc/kernels/paste.h"
 #include "csrc/kernels/philox.h"
@@ -13,8 +14,19 @@ namespace hoirt::cuda {
 // `stream` is a cudaStream_t; null is the default stream. Each throws BackendError if the launch fails; a fault of the
 // kernel itself shows at the caller's next synchronisation, as always with CUDA.
 void guided_step(const kernels::GuidedStep& step, void* stream);
+void guided_step(const kernels::GuidedStepOf<kernels::Half>& step, void* stream);
+void guided_step(const kernels::GuidedStepOf<kernels::BFloat>& step, void* stream);
+void select_row(const kernels::SelectRow& select, void* stream);
+void feed_step(const kernels::FeedStep& feed, void* stream);
+void copy_items(const kernels::CopyItems& copy, void* stream);
+void broadcast(const kernels::Broadcast& broadcast, void* stream);
+// Writes 0 to `within`, which the device and the host can reach, unless all values lie in low..high.
+void all_within(const float* values, std::int64_t count, float low, float high, std::int32_t* within, void* stream);
 void philox_normal(const kernels::PhiloxFill& fill, void* stream);
 void paste(const kernels::Paste& kernel, void* stream);
+
+// Throws BackendError if this module holds no kernels that the current device runs.
+void check_kernels();
 
 // Devices that the driver shows. Throws BackendError with the driver's reason if it cannot say.
 int device_count();

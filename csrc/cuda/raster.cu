@@ -155,10 +155,13 @@ void upload(void* to, const void* from, std::size_t bytes, void* stream) {
 
 DeviceScope::DeviceScope(int device) {
   check(cudaGetDevice(&previous_), "no current device");
-  check(cudaSetDevice(device), "the device cannot be used");
+  if (device == previous_) previous_ = -1;
+  else check(cudaSetDevice(device), "the device cannot be used");
 }
 
-DeviceScope::~DeviceScope() { cudaSetDevice(previous_); }
+DeviceScope::~DeviceScope() {
+  if (previous_ >= 0) cudaSetDevice(previous_);
+}
 
 Event::Event(void* stream) {
   cudaEvent_t event = nullptr;

@@ -15,6 +15,9 @@ __all__: list[str] = [
     "Backend",
     "CancelToken",
     "DenoiseLoop",
+    "Device",
+    "DeviceNetwork",
+    "DeviceTensor",
     "LoopResult",
     "Network",
     "Port",
@@ -28,6 +31,7 @@ __all__: list[str] = [
     "draw_hands",
     "hand_depth",
     "open_backend",
+    "open_device",
     "paste",
     "philox4x32",
     "philox_normal",
@@ -158,6 +162,94 @@ class CancelToken:
         Whether cancel() was called.
         """
 
+class DeviceTensor:
+    """
+    A contiguous, row-major array on a device that any library shares by DLPack, such as
+    torch.from_dlpack. A stream that it is given to waits until it is written; the host does not.
+    """
+    def __dlpack__(
+        self,
+        *,
+        stream: typing.Any = None,
+        max_version: tuple[
+            typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex
+        ]
+        | None = None,
+        dl_device: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]
+        | None = None,
+        copy: bool | None = None,
+    ) -> typing_extensions.CapsuleType:
+        """
+        A DLPack capsule, versioned if the consumer asks for version 1; never a copy.
+        """
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __repr__(self) -> str: ...
+    def numpy(self) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        A NumPy copy, made by one download; on the CPU a view. bfloat16 comes as uint16. Raises BackendError.
+        """
+    @property
+    def address(self) -> int:
+        """
+        Where it begins in the device's memory.
+        """
+    @property
+    def device(self) -> str:
+        """
+        "cpu" or "cuda:0".
+        """
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+class Device:
+    """
+    Where tensors live and kernels run: the CPU or a GPU. Thread-safe.
+    """
+    def __repr__(self) -> str: ...
+    def empty(
+        self, shape: collections.abc.Iterable[typing.SupportsIndex], dtype: str = "float32"
+    ) -> DeviceTensor:
+        """
+        Memory with any content.
+        """
+    def memory(self) -> tuple[int, int]:
+        """
+        Free and total memory in bytes.
+        """
+    def stream(self) -> int:
+        """
+        The device's own stream, for what belongs to no run: a cudaStream_t as an integer, 0 on the CPU.
+        """
+    def synchronize(self) -> None:
+        """
+        Waits for all that was enqueued on stream(). Raises BackendError if it failed.
+        """
+    def trim(self) -> None:
+        """
+        Gives memory that is kept for later use back to the system.
+        """
+    def upload(self, array: numpy.typing.ArrayLike) -> DeviceTensor:
+        """
+        The array on this device, in the order of its stream(); what is there already is shared, not copied.
+        """
+    @property
+    def device(self) -> str:
+        """
+        "cpu" or "cuda:0".
+        """
+    @property
+    def name(self) -> str:
+        """
+        Of the model.
+        """
+    @property
+    def no_graphs(self) -> str:
+        """
+        Why it records no graphs, or "".
+        """
+
 class Port:
     """
     The name, shape (-1: any extent) and dtype of a network's input or output.
@@ -181,7 +273,18 @@ class Network:
         self, inputs: collections.abc.Mapping[str, numpy.typing.ArrayLike]
     ) -> dict[str, numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]]:
         """
-        All outputs by name for `inputs`, which names every input. Raises InputError or BackendError.
+        All outputs by name for `inputs`, which names every input; those of a network on a device are DeviceTensors, in
+        the order of the device's own stream. Raises InputError or BackendError.
+        """
+    @property
+    def capturable(self) -> bool:
+        """
+        Whether its work may be recorded as a CUDA graph.
+        """
+    @property
+    def device(self) -> str:
+        """
+        Where it runs: "cpu" or "cuda:0".
         """
     @property
     def inputs(self) -> list[Port]: ...
@@ -201,6 +304,29 @@ class PythonNetwork(Network):
             [dict[str, numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]]],
             collections.abc.Mapping[str, numpy.typing.ArrayLike],
         ],
+    ) -> None: ...
+
+class DeviceNetwork(Network):
+    """
+    A network whose work `fn(inputs, outputs, stream)` enqueues on `stream`, a cudaStream_t as an integer (0 on the
+    CPU, where it is done at once). `inputs` and `outputs` are dicts by name of DeviceTensors, or of NumPy views on the
+    CPU, bfloat16 as uint16; they are valid during the call only. `fn` fills the outputs that it is given in place, and
+    returns those given as None, as any DLPack arrays, in a dict; they are borrowed without a copy.
+
+    If it is `capturable`, `fn` is also called inside of a stream capture, whose replays do not call it again.
+    Exceptions of `fn` reach the caller unchanged.
+    """
+    def __init__(
+        self,
+        inputs: collections.abc.Sequence[Port],
+        outputs: collections.abc.Sequence[Port],
+        fn: collections.abc.Callable[
+            [dict[str, typing.Any], dict[str, typing.Any], int],
+            collections.abc.Mapping[str, typing.Any] | None,
+        ],
+        *,
+        device: str,
+        capturable: bool = True,
     ) -> None: ...
 
 class Backend:
@@ -261,9 +387,20 @@ class LoopResult:
     What a run gives back.
     """
     @property
-    def latents(self) -> numpy.typing.NDArray[numpy.float32]:
+    def graph_reason(self) -> str:
         """
-        The final state, float32, of the shape asked for.
+        "", or why steps were not.
+        """
+    @property
+    def graphs(self) -> int:
+        """
+        How many steps were launched as a recorded CUDA graph.
+        """
+    @property
+    def latents(self) -> typing.Any:
+        """
+        The final state, float32, of the shape asked for: a NumPy array, or a DeviceTensor where the
+        loop runs on a device.
         """
     @property
     def network_seconds(self) -> numpy.typing.NDArray[numpy.float64]:
@@ -285,6 +422,9 @@ class DenoiseLoop:
 
     `reuse` (or None) is a shallow network for the table's rows with `reuse`. It takes inputs of `network` and, by
     name, outputs of it, the `features`: what they were in the last row without `reuse`, times control as it was then.
+
+    With a `device` all runs there, as the networks do: arguments are uploaded once or, if they lie there, shared;
+    a step is a CUDA graph from its second time on, and is not waited for.
     """
     def __init__(
         self,
@@ -295,6 +435,7 @@ class DenoiseLoop:
         control: str | None = "control_scale",
         output: str = "prediction",
         reuse: Network | None = None,
+        device: Device | None = None,
     ) -> None: ...
     def run(
         self,
@@ -326,7 +467,12 @@ class DenoiseLoop:
         noise: float32 (K, ...) instead of Philox: initial, initial known, then per row n and n' where used.
         on_step(StepInfo): returning False raises Cancelled. cancel: a CancelToken.
 
-        All arrays are float32 on the CPU. Raises InputError, BackendError, Cancelled, KeyboardInterrupt.
+        All arrays are float32, on the CPU or where the loop runs. On a device on_step is told of a step when it is
+        enqueued, at most two steps ahead, unless it reads x0. Raises InputError, BackendError, Cancelled, KeyboardInterrupt.
+        """
+    def unload(self) -> None:
+        """
+        Frees the buffers and graphs that are kept between runs; the next run makes new ones.
         """
     @property
     def features(self) -> list[str]:
@@ -396,6 +542,12 @@ def hand_depth(
 def open_backend(path: str) -> Backend:
     """
     The backend in the shared object `path`. Raises BackendError with the loader's reason.
+    """
+
+def open_device(name: str, path: str = "") -> Device:
+    """
+    The device "cpu" or "cuda:N"; `path` is the shared object of CUDA devices, by default the one of this
+    installation. hoirt.backends.devices opens each device once. Raises InputError or BackendError.
     """
 
 def paste(

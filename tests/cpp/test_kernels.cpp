@@ -103,7 +103,7 @@ TEST(vector_code_of_the_guided_step_is_the_functor) {
     std::vector<float> next(all), copy(all), clean(all), wanted(all), wanted_clean(all);
     step.next = wanted.data(), step.clean = wanted_clean.data();
     for (std::int64_t item = 0; item < items; ++item) {
-      for (std::int64_t block = 0; block < step.blocks(); ++block) step(item, block);
+      for (std::int64_t block = 0; block < step.spans(); ++block) step(item, block);
     }
     step.next = next.data(), step.clean = bits & 16 ? clean.data() : nullptr, step.copy = copy.data();
     cpu::guided_step(step);

@@ -13,7 +13,7 @@
 using namespace hoirt;
 
 TEST(workspace_gives_the_same_memory_for_the_same_shape) {
-  Workspace workspace;
+  Workspace workspace(*host_device());
   const void* first = workspace.get("a", {2, 3}).raw();
   CHECK(workspace.get("a", {2, 3}).raw() == first);
   CHECK(workspace.get("b", {2, 3}).raw() != first);
@@ -22,7 +22,7 @@ TEST(workspace_gives_the_same_memory_for_the_same_shape) {
 }
 
 TEST(pool_reuses_per_shape_and_forgets_the_oldest) {
-  WorkspacePool pool;
+  WorkspacePool pool(host_device());
   const Workspace* first = nullptr;
   {
     const auto lease = pool.take({1, 2});
@@ -36,7 +36,7 @@ TEST(pool_reuses_per_shape_and_forgets_the_oldest) {
 }
 
 TEST(pool_is_thread_safe) {
-  WorkspacePool pool;
+  WorkspacePool pool(host_device());
   std::vector<std::thread> threads;
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&pool, t] {

@@ -160,7 +160,7 @@ class Inpainter:
             cancel=cancel,
             **times,
         )
-        return result.latents
+        return np.asarray(result.latents)
 
     def decode(self, latents: Floats) -> Floats:
         """Colours (N, H, W, 3), float32 0..255, of latents (N, 4, h, w)."""

@@ -1,0 +1,78 @@
+// Device and open_device() for Python.
+#include "engine/device.h"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+
+#include "csrc/bindings/arguments.h"
+#include "csrc/bindings/convert.h"
+#include "csrc/bindings/device_tensor.h"
+#include "csrc/bindings/module.h"
+
+namespace py = pybind11;
+
+namespace hoirt::bindings {
+namespace {
+
+DeviceTensor upload(Device& device, const ArrayLike& array) {
+  const Tensor source = argument_from(array, "array", device.place());
+  if (source.place() == device.place()) return {source, nullptr};
+  const py::gil_scoped_release release;
+  Tensor target = device.stream().allocate(source.shape(), source.dtype());
+  device.stream().copy(source, target);
+  return {target, device.stream().record()};
+}
+
+DeviceTensor empty(Device& device, const IntegerSequence& shape, const std::string& dtype) {
+  const Shape extents = shape_from(shape, "shape");
+  const DType type = dtype_from(dtype);
+  const py::gil_scoped_release release;
+  Tensor made = device.stream().allocate(extents, type);
+  return {made, device.stream().record()};
+}
+
+std::shared_ptr<Device> open_device(const std::string& name, const std::string& path) {
+  const Place place = place_from(name);
+  if (place.host()) return host_device();
+  std::string library = path;
+  if (library.empty()) {
+    library = py::cast<std::string>(py::module_::import("hoirt.backends.devices").attr("library")());
+  }
+  const py::gil_scoped_release release;
+  return load_device(library, place.index);
+}
+
+}  // namespace
+
+void register_device(py::module_& module) {
+  py::class_<Device, std::shared_ptr<Device>>(module, "Device", py::release_gil_before_calling_cpp_dtor(),
+                                              "Where tensors live and kernels run: the CPU or a GPU. Thread-safe.")
+      .def_property_readonly("name", &Device::name, "Of the model.")
+      .def_property_readonly("device", [](const Device& self) { return to_string(self.place()); },
+                             "\"cpu\" or \"cuda:0\".")
+      .def_property_readonly("no_graphs", &Device::no_graphs, "Why it records no graphs, or \"\".")
+      .def(
+          "memory",
+          [](const Device& self) {
+            const Device::Memory memory = self.memory();
+            return std::pair(memory.free, memory.total);
+          },
+          "Free and total memory in bytes.")
+      .def("upload", &upload, py::arg("array"),
+           "The array on this device, in the order of its stream(); what is there already is shared, not copied.")
+      .def("empty", &empty, py::arg("shape"), py::arg("dtype") = "float32", "Memory with any content.")
+      .def("synchronize", [](Device& self) { self.stream().synchronize(); }, py::call_guard<py::gil_scoped_release>(),
+           "Waits for all that was enqueued on stream(). Raises BackendError if it failed.")
+      .def("stream", [](Device& self) { return reinterpret_cast<std::uintptr_t>(self.stream().handle()); },
+           "The device's own stream, for what belongs to no run: a cudaStream_t as an integer, 0 on the CPU.")
+      .def("trim", &Device::trim, py::call_guard<py::gil_scoped_release>(),
+           "Gives memory that is kept for later use back to the system.")
+      .def("__repr__", [](const Device& self) { return "Device('" + to_string(self.place()) + "', " + self.name() + ")"; });
+  module.def("open_device", &open_device, py::arg("name"), py::arg("path") = "",
+             "The device \"cpu\" or \"cuda:N\"; `path` is the shared object of CUDA devices, by default the one of this\n"
+             "installation. hoirt.backends.devices opens each device once. Raises InputError or BackendError.");
+}
+
+}  // namespace hoirt::bindings

@@ -1,0 +1,299 @@
+// CudaDevice, its streams and graphs.
+#include "csrc/cuda/device.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "csrc/cuda/check.h"
+#include "csrc/cuda/launchers.h"
+#include "csrc/cuda/raster.h"
+
+namespace hoirt::cuda {
+namespace {
+
+class CudaEvent final : public hoirt::Event {
+ public:
+  CudaEvent(int device, cudaStream_t stream) : device_(device) {
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "an event could not be made");
+    const cudaError_t status = cudaEventRecord(event_, stream);
+    if (status != cudaSuccess) cudaEventDestroy(event_);
+    check(status, "an event could not be recorded");
+  }
+  ~CudaEvent() override { cudaEventDestroy(event_); }
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+
+  void make_wait(void* stream) const override {
+    const DeviceScope scope(device_);
+    check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), event_, 0), "a stream could not wait for an event");
+  }
+
+ private:
+  int device_;
+  cudaEvent_t event_ = nullptr;
+};
+
+class CudaGraph final : public Graph {
+ public:
+  CudaGraph(int device, cudaStream_t stream, cudaGraphExec_t graph) : device_(device), stream_(stream), graph_(graph) {}
+  ~CudaGraph() override { cudaGraphExecDestroy(graph_); }
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+
+  void launch() override {
+    const DeviceScope scope(device_);
+    check(cudaGraphLaunch(graph_, stream_), "the recorded step could not be launched");
+  }
+
+ private:
+  int device_;
+  cudaStream_t stream_;
+  cudaGraphExec_t graph_;
+};
+
+}  // namespace
+
+StreamHandle::StreamHandle(int device) {
+  const DeviceScope scope(device);
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream could not be made");
+}
+
+StreamHandle::~StreamHandle() { cudaStreamDestroy(stream); }
+
+Pool::Pool(int index) : index_(index), frees_(index) {
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = index;
+  check(cudaMemPoolCreate(&pool_, &properties), "the memory pool could not be made");
+  // Memory stays with the pool until trim(), as the next run needs it again.
+  std::uint64_t keep = UINT64_MAX;
+  const cudaError_t status = cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep);
+  if (status != cudaSuccess) cudaMemPoolDestroy(pool_);
+  check(status, "the memory pool could not be set up");
+}
+
+Pool::~Pool() { cudaMemPoolDestroy(pool_); }
+
+std::shared_ptr<void> Pool::allocate(const std::shared_ptr<Pool>& pool, std::size_t bytes,
+                                     const std::shared_ptr<StreamHandle>& stream) {
+  const DeviceScope scope(pool->index());
+  void* memory = nullptr;
+  const cudaError_t status =
+      cudaMallocFromPoolAsync(&memory, std::max<std::size_t>(bytes, 1), pool->handle(), stream->stream);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // the next call must not report it again
+    std::size_t free = 0, total = 0;
+    static_cast<void>(cudaMemGetInfo(&free, &total));
+    throw OutOfMemory("cuda:" + std::to_string(pool->index()) + " cannot give " + std::to_string(bytes) +
+                      " bytes; it has " + std::to_string(free) + " of " + std::to_string(total) + " free");
+  }
+  check(status, "memory could not be allocated");
+  return {memory, [pool, stream](void* address) { pool->free(address, stream->stream); }};
+}
+
+// Errors are not reported: they are those of work that failed before, or of a driver that is gone.
+void Pool::free(void* memory, cudaStream_t stream) noexcept {
+  int previous = index_;
+  cudaGetDevice(&previous);
+  if (previous != index_) cudaSetDevice(index_);
+  for (cudaStream_t user : {stream, cudaStream_t{}}) {
+    cudaEvent_t event = nullptr;
+    if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) continue;
+    if (cudaEventRecord(event, user) == cudaSuccess) cudaStreamWaitEvent(frees_.stream, event, 0);
+    cudaEventDestroy(event);
+  }
+  cudaFreeAsync(memory, frees_.stream);
+  if (previous != index_) cudaSetDevice(previous);
+}
+
+void Pool::trim() {
+  const DeviceScope scope(index_);
+  check(cudaStreamSynchronize(frees_.stream), "the device failed");
+  check(cudaMemPoolTrimTo(pool_, 0), "memory could not be given back");
+}
+
+Staging::~Staging() {
+  if (memory_) cudaFreeHost(memory_);
+}
+
+void* Staging::take(std::size_t bytes, cudaStream_t stream) {
+  constexpr std::size_t alignment = 256;
+  if (used_ + bytes > size_) {
+    check(cudaStreamSynchronize(stream), "the device failed");
+    used_ = 0;
+    if (bytes > size_) {
+      if (memory_) check(cudaFreeHost(std::exchange(memory_, nullptr)), "pinned memory could not be freed");
+      size_ = 0;
+      const std::size_t wanted = std::max(least, bytes);
+      check(cudaMallocHost(&memory_, wanted), "pinned memory could not be allocated");
+      size_ = wanted;
+    }
+  }
+  void* given = static_cast<std::byte*>(memory_) + used_;
+  used_ += (bytes + alignment - 1) / alignment * alignment;
+  return given;
+}
+
+CudaStream::CudaStream(std::shared_ptr<Pool> pool)
+    : pool_(std::move(pool)), handle_(std::make_shared<StreamHandle>(pool_->index())), stream_(handle_->stream) {
+  const DeviceScope scope(pool_->index());
+  // Mapped: kernels write it without a copy, and only if something is wrong.
+  check(cudaHostAlloc(&flag_, 2 * sizeof(std::int32_t), cudaHostAllocMapped | cudaHostAllocPortable),
+        "pinned memory could not be allocated");
+  flag_[0] = -1;
+  within_ = flag_ + 1;
+  try {
+    for (cudaEvent_t& event : steps_) {
+      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync), "an event could not be made");
+    }
+  } catch (...) {
+    for (cudaEvent_t event : steps_) {
+      if (event) cudaEventDestroy(event);
+    }
+    cudaFreeHost(flag_);
+    throw;
+  }
+}
+
+CudaStream::~CudaStream() {
+  cudaStreamSynchronize(stream_);
+  for (cudaEvent_t event : steps_) cudaEventDestroy(event);
+  cudaFreeHost(flag_);
+}
+
+Tensor CudaStream::allocate(const Shape& shape, DType dtype) {
+  const std::shared_ptr<void> memory = Pool::allocate(pool_, element_count(shape) * item_size(dtype), handle_);
+  return Tensor::borrow(memory.get(), shape, dtype, memory, place());
+}
+
+void CudaStream::copy(const Tensor& from, Tensor& to) {
+  if (to.bytes() == 0) return;
+  const DeviceScope scope(pool_->index());
+  if (from.place().host()) return upload(from, to);
+  if (to.place().host()) return download(from, to);
+  check(cudaMemcpyAsync(to.raw(), from.raw(), to.bytes(), cudaMemcpyDeviceToDevice, stream_), "a copy failed");
+}
+
+void CudaStream::upload(const Tensor& from, Tensor& to) {
+  const std::lock_guard lock(mutex_);
+  void* pinned = staging_.take(to.bytes(), stream_);
+  std::memcpy(pinned, from.raw(), to.bytes());
+  check(cudaMemcpyAsync(to.raw(), pinned, to.bytes(), cudaMemcpyHostToDevice, stream_), "an upload failed");
+}
+
+void CudaStream::download(const Tensor& from, Tensor& to) {
+  const std::lock_guard lock(mutex_);
+  const void* pinned = staging_.take(to.bytes(), stream_);
+  check(cudaMemcpyAsync(const_cast<void*>(pinned), from.raw(), to.bytes(), cudaMemcpyDeviceToHost, stream_),
+        "a download failed");
+  check(cudaStreamSynchronize(stream_), "the device failed");
+  std::memcpy(to.raw(), pinned, to.bytes());
+}
+
+std::shared_ptr<const hoirt::Event> CudaStream::record() {
+  const DeviceScope scope(pool_->index());
+  return std::make_shared<CudaEvent>(pool_->index(), stream_);
+}
+
+void CudaStream::select(const kernels::SelectRow& select) {
+  const DeviceScope scope(pool_->index());
+  select_row(select, stream_);
+}
+
+void CudaStream::copy_items(const kernels::CopyItems& copy) {
+  const DeviceScope scope(pool_->index());
+  cuda::copy_items(copy, stream_);
+}
+
+void CudaStream::broadcast(const kernels::Broadcast& broadcast) {
+  const DeviceScope scope(pool_->index());
+  cuda::broadcast(broadcast, stream_);
+}
+
+void CudaStream::feed(const kernels::FeedStep& feed) {
+  const DeviceScope scope(pool_->index());
+  feed_step(feed, stream_);
+}
+
+void CudaStream::guided_step(const kernels::GuidedStep& step) {
+  const DeviceScope scope(pool_->index());
+  cuda::guided_step(step, stream_);
+}
+
+bool CudaStream::all_within(const Tensor& values, float low, float high) {
+  const DeviceScope scope(pool_->index());
+  const std::lock_guard lock(mutex_);
+  *within_ = 1;
+  cuda::all_within(values.data<float>(), static_cast<std::int64_t>(values.size()), low, high, within_, stream_);
+  check(cudaStreamSynchronize(stream_), "the device failed");
+  return *static_cast<const volatile std::int32_t*>(within_) != 0;
+}
+
+void CudaStream::end_step(std::size_t index) {
+  const DeviceScope scope(pool_->index());
+  cudaEvent_t event = steps_[index % run_ahead];
+  // What the event stands for still is the step `run_ahead` steps ago.
+  if (index >= run_ahead) check(cudaEventSynchronize(event), "a step failed");
+  check(cudaEventRecord(event, stream_), "an event could not be recorded");
+}
+
+void CudaStream::synchronize() {
+  const DeviceScope scope(pool_->index());
+  check(cudaStreamSynchronize(stream_), "the device failed");
+}
+
+std::unique_ptr<Graph> CudaStream::capture(const std::function<void()>& body) {
+  const DeviceScope scope(pool_->index());
+  // Relaxed: neither this thread's nor any other's allocations end the capture.
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "the capture of a step could not begin");
+  cudaGraph_t graph = nullptr;
+  try {
+    body();
+  } catch (...) {
+    cudaStreamEndCapture(stream_, &graph);
+    cudaGetLastError();  // clears what ended the capture
+    if (graph) cudaGraphDestroy(graph);
+    throw;
+  }
+  const cudaError_t ended = cudaStreamEndCapture(stream_, &graph);
+  if (ended != cudaSuccess) cudaGetLastError();
+  check(ended, "the step could not be captured");
+  cudaGraphExec_t made = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&made, graph, 0);
+  if (status != cudaSuccess) cudaGetLastError();
+  cudaGraphDestroy(graph);
+  check(status, "the captured step could not be made ready");
+  return std::make_unique<CudaGraph>(pool_->index(), stream_, made);
+}
+
+CudaDevice::CudaDevice(int index) {
+  const int count = device_count();
+  if (index < 0 || index >= count) {
+    throw BackendError("there is no cuda:" + std::to_string(index) + ", the driver shows " + std::to_string(count) +
+                       (count == 1 ? " CUDA device" : " CUDA devices"));
+  }
+  const DeviceScope scope(index);
+  int pools = 0;
+  check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index), "the device cannot be asked");
+  if (!pools) throw BackendError("CUDA: cuda:" + std::to_string(index) + " has no memory pools");
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index), "the device cannot be asked");
+  name_ = properties.name;
+  check_kernels();
+  pool_ = std::make_shared<Pool>(index);
+  stream_ = std::make_unique<CudaStream>(pool_);
+}
+
+Device::Memory CudaDevice::memory() const {
+  const DeviceScope scope(pool_->index());
+  Memory memory;
+  check(cudaMemGetInfo(&memory.free, &memory.total), "the device's memory cannot be asked");
+  return memory;
+}
+
+}  // namespace hoirt::cuda
+
+extern "C" HOIRT_API hoirt::Device* hoirt_create_device(int index) { return new hoirt::cuda::CudaDevice(index); }

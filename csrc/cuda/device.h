@@ -1,0 +1,112 @@
+// A CUDA device as hoirt's engine sees it: a memory pool of its own, streams, events, graphs.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/device.h"
+
+namespace hoirt::cuda {
+
+// A stream that lives as long as memory that was allocated on it.
+struct StreamHandle {
+  explicit StreamHandle(int device);
+  ~StreamHandle();
+  StreamHandle(const StreamHandle&) = delete;
+  StreamHandle& operator=(const StreamHandle&) = delete;
+  cudaStream_t stream = nullptr;
+};
+
+// What outlives the device, as memory and streams of it may: the pool.
+class Pool {
+ public:
+  explicit Pool(int index);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int index() const { return index_; }
+  cudaMemPool_t handle() const { return pool_; }
+  // Memory for work on `stream`. When its last owner goes, other work on it must be done, or be enqueued on `stream` or
+  // before later work of the default stream.
+  static std::shared_ptr<void> allocate(const std::shared_ptr<Pool>& pool, std::size_t bytes,
+                                        const std::shared_ptr<StreamHandle>& stream);
+  void trim();
+
+ private:
+  void free(void* memory, cudaStream_t stream) noexcept;
+
+  int index_;
+  cudaMemPool_t pool_ = nullptr;
+  StreamHandle frees_;  // orders frees behind the streams that used the memory, and delays none of them
+};
+
+// Pinned memory through which copies between host and device go, in pieces behind one another.
+class Staging {
+ public:
+  ~Staging();
+  // `bytes` of pinned memory that no copy on `stream` still uses.
+  void* take(std::size_t bytes, cudaStream_t stream);
+
+ private:
+  static constexpr std::size_t least = std::size_t{1} << 22;
+  void* memory_ = nullptr;
+  std::size_t size_ = 0, used_ = 0;
+};
+
+class CudaStream final : public Stream {
+ public:
+  explicit CudaStream(std::shared_ptr<Pool> pool);
+  ~CudaStream() override;
+
+  Place place() const override { return {Place::Kind::cuda, pool_->index()}; }
+  void* handle() const override { return stream_; }
+  Tensor allocate(const Shape& shape, DType dtype) override;
+  void copy(const Tensor& from, Tensor& to) override;
+  std::shared_ptr<const Event> record() override;
+  void select(const kernels::SelectRow& select) override;
+  void copy_items(const kernels::CopyItems& copy) override;
+  void broadcast(const kernels::Broadcast& broadcast) override;
+  void feed(const kernels::FeedStep& feed) override;
+  void guided_step(const kernels::GuidedStep& step) override;
+  bool all_within(const Tensor& values, float low, float high) override;
+  std::int32_t* flag() override { return flag_; }
+  void end_step(std::size_t index) override;
+  void synchronize() override;
+  std::unique_ptr<Graph> capture(const std::function<void()>& body) override;
+
+ private:
+  void upload(const Tensor& from, Tensor& to);
+  void download(const Tensor& from, Tensor& to);
+
+  std::shared_ptr<Pool> pool_;
+  std::shared_ptr<StreamHandle> handle_;
+  cudaStream_t stream_;
+  cudaEvent_t steps_[run_ahead] = {};
+  std::mutex mutex_;  // of the staging memory and what follows
+  Staging staging_;
+  std::int32_t* flag_ = nullptr;    // pinned
+  std::int32_t* within_ = nullptr;  // pinned
+};
+
+class CudaDevice final : public Device {
+ public:
+  explicit CudaDevice(int index);
+  Place place() const override { return {Place::Kind::cuda, pool_->index()}; }
+  std::string name() const override { return name_; }
+  Memory memory() const override;
+  Stream& stream() override { return *stream_; }
+  std::unique_ptr<Stream> make_stream() override { return std::make_unique<CudaStream>(pool_); }
+  std::string no_graphs() const override { return {}; }
+  void trim() override { pool_->trim(); }
+
+ private:
+  std::string name_;
+  std::shared_ptr<Pool> pool_;
+  std::unique_ptr<CudaStream> stream_;
+};
+
+}  // namespace hoirt::cuda
