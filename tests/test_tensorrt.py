@@ -13,7 +13,8 @@ import fake_tensorrt
 import numpy as np
 import onnx
 import pytest
-from hoirt import BackendError, Cancelled, CancelToken, InputError, OutOfMemory, PackError, _core
+from hoirt import BackendError, Cancelled, CancelToken, InputError, OutOfMemory, PackError
+from hoirt.backends import devices
 from hoirt.backends.tensorrt import Backend, Engine, Options, Profile
 from hoirt.backends.tensorrt.library import Library
 from onnx_models import reference
@@ -34,7 +35,7 @@ def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     made = Device()
-    monkeypatch.setattr(_core, "open_device", lambda name: made, raising=False)
+    monkeypatch.setattr(devices, "open_device", lambda name: made)
     return made
 
 

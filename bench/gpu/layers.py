@@ -1,4 +1,4 @@
-"""The layers of Stable Diffusion's networks in plain torch, with the names that diffusers gives to their weights.
+"""The layers of Stable Diffusion's networks in plain torch, with the names of weights that diffusers has.
 
 What does not change over the steps comes from outside: each residual block and each cross-attention takes its
 own slice of `time` (N, E) and `context` (N, T, K), which hoirt computes once before its loop.
@@ -6,13 +6,15 @@ own slice of `time` (N, E) and `context` (N, T, K), which hoirt computes once be
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
 class Resnet(nn.Module):
-    """Residual block; `span` is its part of `time`, set by the network that holds it. emb 0: none, as in a VAE."""
+    """Residual block; `span` is its part of `time`, set by what holds it. emb 0: none, as in a VAE."""
 
     def __init__(self, channels: int, out: int, emb: int, groups: int = 32, eps: float = 1e-5) -> None:
         super().__init__()
@@ -35,7 +37,7 @@ class Resnet(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention over the states, or over a slice of `context` where its keys and values were computed before."""
+    """Attention over the states, or over a slice of `context`, which has its keys and values ready."""
 
     def __init__(self, width: int, heads: int, context: int = 0) -> None:
         super().__init__()
@@ -168,6 +170,6 @@ class Embedding(nn.Module):
 def waves(values: Tensor, width: int) -> Tensor:
     """(N,) -> (N, width): cosines, then sines, of the frequencies 1 to 1e-4."""
     half = width // 2
-    rates = torch.exp(-torch.log(torch.tensor(10000.0)) * torch.arange(half) / half).to(values.device)
+    rates = torch.exp(-math.log(10000.0) * torch.arange(half, device=values.device) / half)
     angles = values.float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -1,4 +1,4 @@
-"""UNet, ControlNet and autoencoder of SD1.5 and SDXL in plain torch: diffusers' architecture, names and FLOPs."""
+"""UNet, ControlNet and autoencoder of SD1.5 and SDXL in plain torch: diffusers' architecture and names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.gpu.layers import Attention, Downsample, Embedding, Resnet, Transform
 
 @dataclass(frozen=True)
 class Config:
-    """channels: per level. depth: transformer layers per level, 0 for none. heads: per level. inputs: of the UNet's
+    """channels, heads: per level. depth: transformer layers per level, 0 for none. inputs: of the UNet's
     first convolution. pooled: width of SDXL's extra embedding, 0 for none. linear: see Transformer.
     """
 
@@ -38,7 +38,7 @@ class Config:
 SD15 = Config((320, 640, 1280, 1280), (1, 1, 1, 0), (8, 8, 8, 8), 768, inputs=9)
 SDXL = Config((320, 640, 1280), (0, 2, 10), (5, 10, 20), 2048, pooled=2816, linear=True)
 TINY = Config((32, 64), (1, 0), (2, 2), 16, inputs=9, layers=1, groups=8, hint=(8, 8, 16, 16))
-TINY_SDXL = Config((32, 64), (0, 2), (2, 4), 16, pooled=48, linear=True, layers=1, groups=8)
+TINY_SDXL = Config((32, 64), (0, 2), (2, 4), 16, pooled=56, linear=True, layers=1, groups=8)
 
 
 class _Block(nn.Module):
@@ -142,9 +142,7 @@ class UNet(_Encoder):
         self.conv_norm_out = nn.GroupNorm(config.groups, channels[0], 1e-5)
         self.conv_out = nn.Conv2d(channels[0], 4, 3, padding=1)
 
-    def forward(
-        self, x: Tensor, time: Tensor, context: Tensor, residuals: Sequence[Tensor] = ()
-    ) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, residuals: Sequence[Tensor] = ()) -> Tensor:
         """residuals: of a ControlNet, for each state of the way down and the middle."""
         states = self.down(self.conv_in(x), time, context)
         x = self.mid_block(states[-1], time, context)
@@ -263,7 +261,9 @@ class VaeAttention(nn.Module):
 
 
 class _VaeLevel(nn.Module):
-    def __init__(self, inputs: Sequence[int], out: int, groups: int, resize: nn.Module | None, up: bool) -> None:
+    def __init__(
+        self, inputs: Sequence[int], out: int, groups: int, resize: nn.Module | None, up: bool
+    ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([Resnet(c, out, 0, groups, 1e-6) for c in inputs])
         if resize is not None:

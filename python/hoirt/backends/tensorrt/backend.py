@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hoirt import _core
+from hoirt.backends import devices
 from hoirt.backends.tensorrt import plan_file
 from hoirt.backends.tensorrt.build import MAX_LEVEL, MIN_LEVEL, Build, Built, Options, with_converted
 from hoirt.backends.tensorrt.engine import Engine
@@ -138,7 +139,7 @@ class Backend:
         _check_device(device)
         with self._lock:
             if device not in self._scratches:
-                opened = cast(Device, _core.open_device(device))
+                opened = cast(Device, devices.open_device(device))
                 self._scratches[device] = opened, Scratch(opened)
             return self._scratches[device]
 
