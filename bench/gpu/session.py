@@ -86,7 +86,7 @@ class Session:
         return row
 
     def ratios(self, stage: str, ours: str) -> None:
-        """Adds to the row `ours` of a stage how many times faster it is than each of the stage's other rows."""
+        """Adds to the row `ours` of a stage how many times faster it is than each other row of the stage."""
         rows = [row for row in self.rows if row.stage == stage and row.milliseconds]
         for row in rows:
             if row.name == ours:

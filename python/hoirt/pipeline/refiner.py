@@ -71,18 +71,30 @@ class Refiner:
             PackError: the pack is missing, damaged or of another task.
             BackendError: no backend can run it; the message says why for each.
         """
-        self._open = partial(
-            Models,
-            pack,
-            device=device,
-            precision=precision,
-            threads=threads,
-            backend=backend,
-            cache=cache,
-            landmarker=landmarker,
+        self._begin(
+            partial(
+                Models,
+                pack,
+                device=device,
+                precision=precision,
+                threads=threads,
+                backend=backend,
+                cache=cache,
+                landmarker=landmarker,
+            )
         )
+
+    def _begin(self, open_models: Callable[[], Models]) -> None:
+        self._open = open_models
         self._lock = threading.Lock()
         self._opened: Models | None = self._open()
+
+    @classmethod
+    def _of(cls, open_models: Callable[[], Models]) -> Refiner:
+        """One whose networks are opened in another way."""
+        refiner = cls.__new__(cls)
+        refiner._begin(open_models)
+        return refiner
 
     @property
     def _models(self) -> Models:
