@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 import torch
 from hoirt import BackendError, InputError, backends
 from hoirt.backends import cache, choose
-from hoirt.backends.aoti import store
+from hoirt.backends.aoti import runtime, store
 from hoirt.backends.aoti.runtime import Runner
 from hoirt.backends.networks import cache_path
 from hoirt.cli.main import main
@@ -105,11 +106,8 @@ def open_step(folder: Path, step: Path, **options: Any) -> Any:
 def test_three_parts_run_for_any_batch(compiled: Path, step: Path) -> None:
     assert len(list(compiled.glob("*.pt2"))) == 3 and len(list(compiled.iterdir())) == 4
     network = open_step(compiled, step)
-    assert [(p.name, p.shape) for p in network.inputs] == [
-        ("sample", (-1, 4, 4, 6)),
-        ("hint", (-1, 4, 4, 6)),
-        ("control_scale", (-1,)),
-    ]
+    ports = [(p.name, p.shape) for p in network.inputs]
+    assert ports == [("sample", (-1,) * 4), ("hint", (-1,) * 4), ("control_scale", (-1,))]
     for batch in (1, 2, 5):
         given = step_inputs(batch)
         np.testing.assert_allclose(
@@ -143,11 +141,8 @@ def test_outputs_in_place_threads_and_bfloat16_views(compiled: Path, step: Path)
 def test_other_shapes_are_refused_with_the_command(compiled: Path, step: Path) -> None:
     network = open_step(compiled, step)
     given = {**step_inputs(1), "sample": np.zeros((1, 4, 8, 8), np.float32)}
-    with pytest.raises(InputError):
-        network.run(given)
-    run = Runner(compiled, store.read_all(compiled), "cpu", "step.onnx")
     with pytest.raises(InputError, match=r"step\.onnx is not compiled .*\(1, 4, 8, 8\).*--size"):
-        run(given, {"prediction": None}, 0)
+        network.run(given)
     with pytest.raises(BackendError, match="hoirt pack compile"):
         open_step(compiled, step, shapes={"sample": (2, 4, 8, 8)})
 
@@ -353,3 +348,75 @@ def test_missing_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_clearing_the_cache_takes_the_packages(copied: Path) -> None:
     assert cache.prune(0) == 0 and copied.is_dir()  # they cannot be rebuilt silently, so age does not count
     assert cache.clear() == 1 and not copied.exists()
+
+
+class FakeCuda:
+    """What the runner asks of torch.cuda, with the order of what it does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[Any] = []
+        self.current = "none"
+        for name in ("stream", "use_mem_pool", "ExternalStream", "MemPool", "Stream", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+
+    def MemPool(self) -> str:  # noqa: N802
+        self.calls.append("pool")
+        return "pool"
+
+    def ExternalStream(self, handle: int, device: str) -> FakeStream:  # noqa: N802
+        return FakeStream(self, f"{device}/{handle}")
+
+    def Stream(self, device: str) -> FakeStream:  # noqa: N802
+        return FakeStream(self, "side")
+
+    def current_stream(self) -> FakeStream:
+        return FakeStream(self, self.current)
+
+    @contextlib.contextmanager
+    def stream(self, stream: FakeStream) -> Iterator[None]:
+        before, self.current = self.current, stream.name
+        yield
+        self.current = before
+
+    @contextlib.contextmanager
+    def use_mem_pool(self, pool: str, device: str) -> Iterator[None]:
+        yield
+
+
+class FakeStream:
+    def __init__(self, cuda: FakeCuda, name: str) -> None:
+        self.cuda, self.name = cuda, name
+
+    def wait_stream(self, other: FakeStream) -> None:
+        self.cuda.calls.append(f"{self.name} waits for {other.name}")
+
+
+def test_two_streams_wait_for_each_other(compiled: Path, step: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order on a GPU, with torch.cuda played; the work itself is done on the CPU."""
+    cuda = FakeCuda(monkeypatch)
+    load = runtime._load
+
+    class Told:
+        def __init__(self, path: Path) -> None:
+            self.number, self.loaded = path.stem[-1], load(path, "cpu")
+
+        def run(self, given: Any) -> Any:
+            cuda.calls.append(f"part {self.number} on {cuda.current}")
+            return self.loaded.run(given)
+
+    monkeypatch.setattr(runtime, "_load", lambda path, device: Told(path))
+    run = Runner(compiled, store.read_all(compiled), "cuda:0", "step.onnx")
+    given = step_inputs(2)
+    for stream in (7, 7, 9):
+        made = run(given, {"prediction": None}, stream)
+        assert made is not None
+        np.testing.assert_allclose(made["prediction"], reference(step, given)[0], rtol=1e-5, atol=1e-5)
+    once = [
+        "side waits for cuda:0/7",
+        "part 0 on side",
+        "part 1 on cuda:0/7",
+        "cuda:0/7 waits for side",
+        "part 2 on cuda:0/7",
+    ]
+    another = [text.replace("/7", "/9") for text in once]
+    assert cuda.calls == ["pool", *once, *once, "pool", *another]

@@ -16,7 +16,7 @@ import torch
 from hoirt.errors import BackendError
 from torch import Tensor
 
-from .graph import Graph
+from .graph import Graph, Port
 from .module import OnnxModule
 from .shapes import LARGEST_BATCH
 
@@ -31,6 +31,7 @@ def compile_graph(
     device: str = "cpu",
     precision: str = "fp32",
     max_autotune: bool = False,
+    channels_last: bool | None = None,
 ) -> None:
     """Writes the package `out` (.pt2), which takes the graph's inputs in order and gives its outputs.
 
@@ -38,13 +39,15 @@ def compile_graph(
         graph: after rewrite(). shapes: of every input; -1 for a batch that is free.
         device: "cpu", or "cuda:" and an index: where it is compiled and will run.
         precision: as in OnnxModule. max_autotune: times the candidates for every kernel on the device.
+        channels_last: the layout of convolutions; None: on a GPU.
 
     Raises:
         PackError: the graph has operators that cannot be compiled.
         BackendError: torch, or the compiler that it calls, failed.
     """
-    module = OnnxModule(graph, precision, device=device, channels_last=device != "cpu").eval()
-    examples = tuple(_example(graph, shapes, port.name, device) for port in graph.inputs)
+    last = device != "cpu" if channels_last is None else channels_last
+    module = OnnxModule(graph, precision, device=device, channels_last=last).eval()
+    examples = tuple(_example(port, shapes[port.name], device, last) for port in graph.inputs)
     free = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     dynamic = tuple(
         {axis: free for axis, extent in enumerate(shapes[port.name]) if extent == -1} for port in graph.inputs
@@ -82,10 +85,12 @@ def scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _example(graph: Graph, shapes: Mapping[str, Sequence[int]], name: str, device: str) -> Tensor:
-    port = next(port for port in graph.inputs if port.name == name)
-    shape = [EXAMPLE_BATCH if extent == -1 else extent for extent in shapes[name]]
-    return torch.zeros(shape, dtype=port.dtype, device=device)
+def _example(port: Port, shape: Sequence[int], device: str, channels_last: bool) -> Tensor:
+    extents = [EXAMPLE_BATCH if extent == -1 else extent for extent in shape]
+    example = torch.zeros(extents, dtype=port.dtype, device=device)
+    if port.inner and channels_last and example.ndim == 4:
+        return example.contiguous(memory_format=torch.channels_last)
+    return example
 
 
 @contextlib.contextmanager
@@ -93,7 +98,7 @@ def _quiet() -> Iterator[None]:
     """Without torch's remarks to its own developers."""
     log = logging.getLogger("torch")
     level = log.level
-    log.setLevel(logging.ERROR)
+    log.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -30,11 +30,12 @@ DTYPES: Mapping[int, torch.dtype] = {
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output. `shape`: numbers, and names of free extents."""
+    """An input or output. `shape`: numbers, names of free extents; `inner`: one part gives it to another."""
 
     name: str
     shape: tuple[int | str, ...]
     dtype: torch.dtype
+    inner: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hoirt.errors import PackError
 from torch import Tensor
 from torch.nn import functional
 
-from .operators import Attributes, operator, tensor_of
+from .operators import Attributes, operand, operator, tensor_of
 
 CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
@@ -121,7 +121,7 @@ def _pad(
         for i, axis in enumerate(axes):
             begins[axis], ends[axis] = pads[i], pads[i + len(axes)]
         pads = [*begins, *ends]
-    return functional.pad(x, _torch_order(pads), value=0.0 if value is None else float(value))
+    return functional.pad(x, _torch_order(pads), value=0.0 if value is None else float(operand(value)))
 
 
 @operator("Resize")

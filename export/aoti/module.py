@@ -13,12 +13,17 @@ from . import fp8
 from . import layers as _layers  # noqa: F401  registers its operators
 from .extents import OPERATORS as ON_EXTENTS
 from .extents import evaluate
-from .graph import Graph, Node
+from .graph import Graph, Node, Port
 from .operators import OPERATORS
 from .rewrite import FEW, extents_of, is_small
 
 COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
-NUMBERS = {"Attention": (1, 3), "Resize": (2,)}  # inputs that operators want as numbers
+NUMBERS = {
+    "Attention": (1, 3),
+    "Clip": (1, 2),
+    "Pad": (2,),
+    "Resize": (2,),
+}  # inputs that operators want as numbers
 
 
 class OnnxModule(nn.Module):
@@ -45,6 +50,7 @@ class OnnxModule(nn.Module):
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._extents = extents_of(graph)
         self._numbers: dict[str, Any] = {}  # small constants as numbers
+        self._as_numbers = {node.inputs[i] for node in graph.nodes for i in _numbers_of(node)}
         self._whole: dict[str, Any] = {}  # those of them that are whole, and never needed as tensors
         self._names: dict[str, str] = {}
         self._narrow_products = precision == "fp8"
@@ -63,13 +69,18 @@ class OnnxModule(nn.Module):
 
         for node in self._nodes:
             self._run(node, look, values)
-        return tuple(look(port.name).to(port.dtype) for port in self.graph.outputs)
+        return tuple(self._laid_out(look(port.name).to(port.dtype), port) for port in self.graph.outputs)
+
+    def _laid_out(self, tensor: Tensor, port: Port) -> Tensor:
+        """An output as its reader expects it: the layout is compiled into that reader."""
+        inner = port.inner and tensor.ndim == 4
+        return tensor.contiguous(memory_format=self._layout if inner else torch.contiguous_format)
 
     def _run(self, node: Node, look: Callable[[str], Any], values: dict[str, Any]) -> None:
         """Adds the outputs of a node to `values`."""
         given = [look(name) if name else None for name in node.inputs]
         on_extents = node.op in ON_EXTENTS and node.outputs[0] in self._extents
-        for position in range(len(given)) if on_extents else NUMBERS.get(node.op, ()):
+        for position in range(len(given)) if on_extents else _numbers_of(node):
             given[position] = self._numbers.get(node.inputs[position], given[position])
         if on_extents:
             made: Any = evaluate(node.op, given, node.attributes)
@@ -139,6 +150,8 @@ class OnnxModule(nn.Module):
         if not isinstance(value, Tensor):
             self._whole[name] = value
             return
+        if name in self._as_numbers:
+            self._numbers[name] = value.tolist()
         if value.is_floating_point():
             value = value.to(self.compute)
         if convolved and value.ndim == 4:
@@ -149,3 +162,8 @@ class OnnxModule(nn.Module):
         buffer = f"weight_{len(self._names)}"
         self.register_buffer(buffer, value.to(device))
         self._names[name] = buffer
+
+
+def _numbers_of(node: Node) -> list[int]:
+    """The positions of the inputs that the operator wants as numbers, as far as they are given."""
+    return [i for i in NUMBERS.get(node.op, ()) if i < len(node.inputs)]

@@ -56,12 +56,13 @@ def _simple(name: str, function: Callable[..., Tensor]) -> None:
     def apply(attributes: Attributes, compute: torch.dtype, *values: Any) -> Any:
         if not any(isinstance(value, Tensor) for value in values):
             values = tuple(tensor_of(value) for value in values)
-        return function(*(_operand(value) for value in values))
+        return function(*(operand(value) for value in values))
 
     OPERATORS[name] = apply
 
 
-def _operand(value: Any) -> Any:
+def operand(value: Any) -> Any:
+    """A value as torch takes it beside a tensor: a vector of one number is that number."""
     if isinstance(value, list):
         return value[0] if len(value) == 1 else tensor_of(value)
     return value
@@ -105,7 +106,7 @@ for _name, _function in {
 
 @operator("Where")
 def _where(attributes: Attributes, compute: torch.dtype, condition: Any, yes: Any, no: Any) -> Tensor:
-    return torch.where(tensor_of(condition), _operand(yes), _operand(no))
+    return torch.where(tensor_of(condition), operand(yes), operand(no))
 
 
 @operator("Cast")
@@ -227,7 +228,7 @@ def _trilu(attributes: Attributes, compute: torch.dtype, value: Tensor, diagonal
 def _clip(
     attributes: Attributes, compute: torch.dtype, value: Tensor, low: Any = None, high: Any = None
 ) -> Tensor:
-    return torch.clamp(value, _operand(low), _operand(high))
+    return torch.clamp(value, operand(low), operand(high))
 
 
 @operator("ReduceMean")
@@ -294,6 +295,6 @@ def _attention(
 ) -> Tensor:
     scale = 1.0
     for factor in (q_scale, k_scale):
-        scale *= 1.0 if factor is None else _operand(factor)
+        scale *= 1.0 if factor is None else operand(factor)
     bias = None if mask is None else tensor_of(mask).to(q.dtype)
     return functional.scaled_dot_product_attention(q, k.transpose(-1, -2), v, attn_mask=bias, scale=scale)

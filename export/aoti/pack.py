@@ -138,7 +138,7 @@ def compile_network(
 def _pieces(
     graph: Graph, extents: Extents, precision: str, device: str
 ) -> list[tuple[Graph, dict[str, tuple[int, ...]]]]:
-    """Control, encoder and decoder with the shapes of what they hand over, found by running them once."""
+    """Control, encoder and decoder with the shapes of what they hand over, found by running the first two."""
     batch = extents.batch or EXAMPLE_BATCH
     values = {
         port.name: torch.zeros(

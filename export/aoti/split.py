@@ -76,7 +76,7 @@ def _after(graph: Graph, names: set[str], through: Collection[str] = ()) -> set[
 
 
 def _between(name: str) -> Port:
-    return Port(name, (), torch.float32)
+    return Port(name, (), torch.float32, inner=True)
 
 
 def _part(graph: Graph, outputs: list[Port]) -> Graph:

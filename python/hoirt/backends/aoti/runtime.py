@@ -22,19 +22,14 @@ def open_packages(folder: Path, packages: Sequence[Package], device: str, *, nam
     """The network that runs whichever of `packages` fits the inputs. Raises BackendError."""
     runner = Runner(folder, packages, device, name)
     first = packages[0]
-    return make_network(_ports(first.inputs, packages), _ports(first.outputs), runner, device=device)
+    return make_network(_ports(first.inputs), _ports(first.outputs), runner, device=device)
 
 
-def _ports(values: Sequence[store.Value], packages: Sequence[Package] = ()) -> list[Port]:
-    """Ports with the extents that all packages agree on. Those of outputs are left to the packages."""
+def _ports(values: Sequence[store.Value]) -> list[Port]:
+    """Ports of any extents: which ones are compiled the runner says, and what to do about others."""
     from hoirt import _core
 
-    ports = []
-    for i, value in enumerate(values):
-        shapes = [package.inputs[i].shape for package in packages] or [value.shape]
-        merged = [extents[0] if len(set(extents)) == 1 else -1 for extents in zip(*shapes, strict=True)]
-        ports.append(_core.Port(value.name, merged, value.dtype))
-    return ports
+    return [_core.Port(value.name, [-1] * len(value.shape), value.dtype) for value in values]
 
 
 class Runner:
@@ -68,7 +63,7 @@ class Runner:
                         _tensor(array).copy_(values[name])
             except RuntimeError as error:
                 raise BackendError(f"{self._name}: {error}") from error
-        return {name: values[name] for name, array in outputs.items() if array is None}
+            return {name: values[name].contiguous() for name, array in outputs.items() if array is None}
 
     def _fitting(self, inputs: Mapping[str, Any]) -> int:
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
@@ -123,7 +118,10 @@ class Runner:
         if stream not in self._pools:
             self._pools[stream] = torch.cuda.MemPool()
         external = torch.cuda.ExternalStream(stream, device=self._device)
-        with torch.cuda.stream(external), torch.cuda.use_mem_pool(self._pools[stream], self._device):
+        pool = torch.cuda.use_mem_pool(self._pools[stream], self._device)
+        # cuDNN tries its algorithms when a shape runs first; fp32 is not to become TF32 behind one's back.
+        cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        with torch.cuda.stream(external), pool, cudnn:
             yield
 
 
