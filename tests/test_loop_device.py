@@ -1,4 +1,4 @@
-"""The denoise loop with a network in Python on a device: the CPU's values, CUDA graphs, cancelling, memory."""
+"""The denoise loop with a network in Python on a device: the CPU's values, graphs, cancelling, memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def place(request: pytest.FixtureRequest) -> str:
 
 
 class Network:
-    """prediction = 0.5 sample + timestep / 1000 + control context + style, exact enough to compare; counts its calls."""
+    """prediction = sample / 2 + timestep / 1024 + control context + style; counts its calls."""
 
     def __init__(self, place: str, **options: Any) -> None:
         self.place, self.calls, self.fail_in_capture = place, 0, False

@@ -1,4 +1,4 @@
-"""Resize, normalise, colours and colour match of the native core against Pillow and NumPy, on every device."""
+"""Resize, normalise, colours and colour match of the native core against Pillow and NumPy, on each device."""
 
 from __future__ import annotations
 
@@ -39,10 +39,17 @@ def back(result: Any) -> NDArray[Any]:
 
 
 def pillow(array: NDArray[Any], size: tuple[int, int], box: Any, name: str) -> NDArray[Any]:
+        planes = [pillow(np.ascontiguousarray(plane), size, box, name) for plane in np.moveaxis(array, 2, 0)]
     if array.ndim == 3:
         planes = [pillow(np.ascontiguousarray(array[..., c]), size, box, name) for c in range(array.shape[2])]
         return np.stack(planes, axis=-1)
-    return np.asarray(Image.fromarray(array).resize((size[1], size[0]), FILTERS[name], box))
+    height, width = array.shape
+    x0, y0, x1, y1 = box or (0, 0, width, height)
+    image = Image.fromarray(array)
+    if name == "nearest":
+        return np.asarray(image.resize((size[1], size[0]), FILTERS[name], (x0, y0, x1, y1)))
+    across = image.resize((size[1], height), FILTERS[name], (x0, 0, x1, height))
+    return np.asarray(across.resize((size[1], size[0]), FILTERS[name], (0, y0, size[1], y1)))
 
 
 def picture(shape: tuple[int, ...], dtype: str, seed: int = 0) -> NDArray[Any]:

@@ -169,8 +169,8 @@ bool all_finite(const ArrayLike& array) {
 void register_pictures(py::module_& module) {
   module.def("resize", &resize, py::arg("array"), py::arg("size"), py::kw_only(), py::arg("box") = py::none(),
              py::arg("filter") = "bilinear",
-             "`array` (H, W) or (H, W, C), uint8 or float32, resampled to `size` (h, w) with the bits of Pillow's resize:\n"
-             "antialiased \"bilinear\" or \"bicubic\", or the \"nearest\" pixel. `box` = (x0, y0, x1, y1) in source pixels\n"
+             "`array` (H, W) or (H, W, C), uint8 or float32, resampled to `size` (h, w) with the bits of Pillow's resize,\n"
+             "along x and then along y: antialiased \"bilinear\" or \"bicubic\", or the \"nearest\" pixel. `box` = (x0, y0, x1, y1) in source pixels\n"
              "selects what fills `size`. An array on a device gives a DeviceTensor. Raises InputError.");
   module.def("normalise", &normalise, py::arg("pixels"), py::arg("holes") = py::none(), py::kw_only(),
              py::arg("channels") = 3, py::arg("divisor") = 127.5F, py::arg("offset") = 1.0F, py::arg("dtype") = "float32",
