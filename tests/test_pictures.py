@@ -39,7 +39,7 @@ def back(result: Any) -> NDArray[Any]:
 
 
 def pillow(array: NDArray[Any], size: tuple[int, int], box: Any, name: str) -> NDArray[Any]:
-        planes = [pillow(np.ascontiguousarray(plane), size, box, name) for plane in np.moveaxis(array, 2, 0)]
+    """Pillow's resize, along x and then along y, as always before Pillow 13, which may turn that round."""
     if array.ndim == 3:
         planes = [pillow(np.ascontiguousarray(array[..., c]), size, box, name) for c in range(array.shape[2])]
         return np.stack(planes, axis=-1)

@@ -7,18 +7,25 @@
 #include <string>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "csrc/cpu/bf16.h"
+#include "csrc/openvino/attention.h"
 #include "csrc/openvino/convert.h"
 #include "csrc/openvino/network.h"
+#include "csrc/openvino/norm_convolution.h"
 #include "engine/network.h"
 
 namespace hoirt::openvino {
 namespace {
 
 // Names what model_file.cpp makes of a network before it is compiled; cached programs of other rewrites are not used.
-constexpr const char* rewrites = "norms, split projections, upsampling 1";
+constexpr const char* rewrites = "norms, split projections, upsampling 1, own kernels 1";
 
 // OpenVINO offers bf16 wherever it can emulate it; only with these instructions is it faster than fp32.
-bool multiplies_bf16() {
+bool has_bf16() {
 #if defined(__x86_64__)
   return __builtin_cpu_supports("avx512bf16") != 0;
 #else
@@ -26,8 +33,24 @@ bool multiplies_bf16() {
 #endif
 }
 
+// Where OpenVINO multiplies tiles of matrices, our vector kernels would be slower.
+bool has_matrix_tiles() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 22 & 1) != 0;  // AMX-BF16
+#else
+  return false;
+#endif
+}
+
 class OpenVinoBackend final : public Backend {
  public:
+  OpenVinoBackend() {
+    // Compiled networks name our operations; without these the cache could not be read.
+    core_->add_extension(std::make_shared<ov::OpExtension<NormConvolution>>());
+    core_->add_extension(std::make_shared<ov::OpExtension<BlockAttention>>());
+  }
+
   std::string name() const override { return "openvino"; }
   std::string version() const override { return ov::get_openvino_version().buildNumber; }
 
@@ -37,7 +60,7 @@ class OpenVinoBackend final : public Backend {
       return std::find(capabilities.begin(), capabilities.end(), what) != capabilities.end();
     };
     std::vector<std::string> names{"fp32"};
-    if (can(ov::device::capability::BF16)) names.insert(multiplies_bf16() ? names.begin() : names.end(), "bf16");
+    if (can(ov::device::capability::BF16)) names.insert(has_bf16() ? names.begin() : names.end(), "bf16");
     if (can(ov::device::capability::FP16)) names.emplace_back("fp16");
     return names;
   }
@@ -57,7 +80,8 @@ class OpenVinoBackend final : public Backend {
         ov::hint::enable_cpu_pinning(false)};
     const std::string identity = version() + "|" + rewrites + "|" + core_->get_property("CPU", ov::device::full_name) + "|" +
                                  options.precision + "|" + std::to_string(options.threads);
-    return std::make_shared<OpenVinoNetwork>(core_, options, std::move(settings), identity);
+    const bool own_kernels = precision == ov::element::bf16 && cpu::multiplies_bf16() && !has_matrix_tiles();
+    return std::make_shared<OpenVinoNetwork>(core_, options, std::move(settings), identity, own_kernels);
   }
 
  private:

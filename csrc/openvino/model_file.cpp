@@ -5,7 +5,9 @@
 #include <openvino/frontend/manager.hpp>
 #include <openvino/op/constant.hpp>
 
+#include "csrc/openvino/attention.h"
 #include "csrc/openvino/convert.h"
+#include "csrc/openvino/norm_convolution.h"
 #include "csrc/openvino/split_projection.h"
 #include "csrc/openvino/stable_norm.h"
 #include "csrc/openvino/upsample_conv.h"
@@ -48,7 +50,8 @@ void check_model_path(const std::string& path) {
   }
 }
 
-std::shared_ptr<ov::Model> read_model(const std::string& path, const std::map<std::string, Shape>& shapes) {
+std::shared_ptr<ov::Model> read_model(const std::string& path, const std::map<std::string, Shape>& shapes,
+                                      bool own_kernels) {
   std::shared_ptr<ov::Model> model;
   try {
     // Not ov::Core::read_model: that offers a damaged file to the parsers of every other format too.
@@ -65,6 +68,10 @@ std::shared_ptr<ov::Model> read_model(const std::string& path, const std::map<st
   // An empty file is a valid, empty message in ONNX's encoding.
   if (model->get_results().empty()) throw PackError("the model " + path + " has no outputs, it is not a network");
   if (!shapes.empty()) set_shapes(*model, path, shapes);
+  if (own_kernels) {
+    join_norm_convolutions(*model);
+    join_attentions(*model);
+  }
   make_norms_stable(*model);
   split_projections(*model);
   shrink_upsampled_convolutions(*model);

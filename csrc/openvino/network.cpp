@@ -68,11 +68,12 @@ bool is_static(const std::vector<Port>& ports) {
 }  // namespace
 
 OpenVinoNetwork::OpenVinoNetwork(std::shared_ptr<ov::Core> core, NetworkOptions options, ov::AnyMap settings,
-                                 std::string identity)
+                                 std::string identity, bool own_kernels)
     : core_(std::move(core)),
       options_(std::move(options)),
       settings_(std::move(settings)),
-      identity_(std::move(identity)) {
+      identity_(std::move(identity)),
+      own_kernels_(own_kernels) {
   check_model_path(options_.path);
   guarded("opening " + options_.path, [this] {
     if (!options_.cache_path.empty()) {
@@ -93,7 +94,7 @@ OpenVinoNetwork::OpenVinoNetwork(std::shared_ptr<ov::Core> core, NetworkOptions 
 
 // Read on the first need: a network whose programs all come from the cache never parses its file.
 std::shared_ptr<ov::Model> OpenVinoNetwork::model() {
-  if (!model_) model_ = read_model(options_.path, options_.shapes);
+  if (!model_) model_ = read_model(options_.path, options_.shapes, own_kernels_);
   return model_;
 }
 

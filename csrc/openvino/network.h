@@ -22,7 +22,9 @@ namespace hoirt::openvino {
 class OpenVinoNetwork final : public Network {
  public:
   // `settings` go to the compiler; `identity` names everything that a compiled blob depends on but the network itself.
-  OpenVinoNetwork(std::shared_ptr<ov::Core> core, NetworkOptions options, ov::AnyMap settings, std::string identity);
+  // own_kernels: as read_model takes it.
+  OpenVinoNetwork(std::shared_ptr<ov::Core> core, NetworkOptions options, ov::AnyMap settings, std::string identity,
+                  bool own_kernels);
 
   const std::vector<Port>& inputs() const override { return inputs_; }
   const std::vector<Port>& outputs() const override { return outputs_; }
@@ -46,6 +48,7 @@ class OpenVinoNetwork final : public Network {
   NetworkOptions options_;
   ov::AnyMap settings_;
   std::string identity_;
+  bool own_kernels_;
   std::vector<Port> inputs_;
   std::vector<Port> outputs_;
   bool specialise_ = false;

@@ -6,8 +6,9 @@
 #include <memory>
 #include <openvino/op/util/interpolate_base.hpp>
 #include <openvino/opsets/opset13.hpp>
-#include <optional>
 #include <vector>
+
+#include "csrc/openvino/convolution.h"
 
 namespace hoirt::openvino {
 namespace {
@@ -20,15 +21,6 @@ using ov::op::util::InterpolateBase;
 using Fold = std::array<std::array<float, 3>, 2>;
 // Even outputs see the pixels i-1, i, i; odd ones i, i, i+1.
 constexpr std::array<Fold, 2> folds = {{{{{1, 0, 0}, {0, 1, 1}}}, {{{1, 1, 0}, {0, 0, 1}}}}};
-
-// The values of float weights, stored as they are or as halves that are cast.
-std::shared_ptr<Constant> stored_floats(const ov::Output<ov::Node>& output) {
-  auto node = output.get_node_shared_ptr();
-  if (output.get_element_type() != ov::element::f32) return nullptr;
-  if (ov::is_type<ov::opset13::Convert>(node)) node = node->get_input_node_shared_ptr(0);
-  auto constant = ov::as_type_ptr<Constant>(node);
-  return constant && constant->get_element_type().is_real() ? constant : nullptr;
-}
 
 bool all(const std::vector<std::size_t>& values, std::size_t wanted) {
   return std::all_of(values.begin(), values.end(), [wanted](auto value) { return value == wanted; });
@@ -61,13 +53,6 @@ bool doubles_pixels(const InterpolateBase& node) {
   return factor == std::array<float, 4>{1, 1, 2, 2};
 }
 
-bool is_plain_3x3(const Convolution& node, const Constant& weights) {
-  const auto& shape = weights.get_shape();
-  return shape.size() == 4 && shape[2] == 3 && shape[3] == 3 && all(node.get_strides(), 1) &&
-         all(node.get_dilations(), 1) && node.get_auto_pad() == ov::op::PadType::EXPLICIT &&
-         node.get_pads_begin() == ov::CoordinateDiff{1, 1} && node.get_pads_end() == ov::CoordinateDiff{1, 1};
-}
-
 // The 2x2 kernels of the outputs at rows of parity `y` and columns of parity `x`.
 std::shared_ptr<Constant> folded(const std::vector<float>& weights, const ov::Shape& shape, std::size_t y,
                                  std::size_t x) {
@@ -80,29 +65,6 @@ std::shared_ptr<Constant> folded(const std::vector<float>& weights, const ov::Sh
     }
   }
   return Constant::create(ov::element::f32, {shape[0], shape[1], 2, 2}, sums);
-}
-
-// The sum of the convolution and a bias per channel, and that bias as (1, C, 1, 1).
-struct Biased {
-  std::shared_ptr<ov::Node> sum;
-  std::shared_ptr<ov::Node> bias;
-};
-
-// Only a shape may be taken of the convolution besides: the reader of ONNX files finds the bias's rank that way.
-std::optional<Biased> biased(const Convolution& node, std::size_t channels) {
-  std::optional<Biased> found;
-  for (const auto& user : node.get_output_target_inputs(0)) {
-    if (ov::is_type<ov::opset13::ShapeOf>(user.get_node())) continue;
-    if (found || !ov::is_type<Add>(user.get_node())) return std::nullopt;
-    auto bias = user.get_node()->get_input_node_shared_ptr(1 - user.get_index());
-    if (ov::is_type<ov::opset13::Reshape>(bias)) bias = bias->get_input_node_shared_ptr(0);
-    const auto values = ov::as_type_ptr<Constant>(bias);
-    const auto rank = user.get_node()->get_input_partial_shape(1 - user.get_index()).rank();
-    if (!values || rank.is_dynamic() || rank.get_length() != 4) return std::nullopt;
-    if (ov::shape_size(values->get_shape()) != channels) return std::nullopt;
-    found = {user.get_node()->shared_from_this(), std::make_shared<Constant>(*values, ov::Shape{1, channels, 1, 1})};
-  }
-  return found;
 }
 
 void shrink(const std::shared_ptr<Convolution>& node, const ov::Output<ov::Node>& small, const Constant& weights) {

@@ -1,0 +1,177 @@
+// Queries lie in the lanes: no sum or maximum ever crosses a register.
+#include "csrc/cpu/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "engine/error.h"
+
+namespace hoirt::cpu {
+
+#if HOIRT_AVX512_BF16
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
+namespace {
+
+constexpr std::int64_t lane_queries = 32;  // queries at once: two registers
+constexpr std::int64_t block_keys = 64;
+constexpr int rows = 8;           // of one product
+constexpr float lowest = -1e30F;  // below every score; an infinity would give NaN in a difference
+
+// out (8, 32) (+)= a (8, 2 pairs) times b (pairs, 32, 2).
+template <bool Add>
+void product(const Bf16* a, std::int64_t stride, const Bf16* b, std::int64_t pairs, float* out) {
+  __m512 sum[rows][2];
+#pragma GCC unroll 8
+  for (int row = 0; row < rows; ++row) {
+    sum[row][0] = Add ? _mm512_loadu_ps(out + row * lane_queries) : _mm512_setzero_ps();
+    sum[row][1] = Add ? _mm512_loadu_ps(out + row * lane_queries + 16) : _mm512_setzero_ps();
+  }
+  for (std::int64_t pair = 0; pair < pairs; ++pair) {
+    const __m512bh low = lanes::load_pairs(b + 2 * lane_queries * pair);
+    const __m512bh high = lanes::load_pairs(b + 2 * lane_queries * pair + lane_queries);
+#pragma GCC unroll 8
+    for (int row = 0; row < rows; ++row) {
+      const __m512bh two = lanes::broadcast_pair(a + row * stride + 2 * pair);
+      sum[row][0] = _mm512_dpbf16_ps(sum[row][0], two, low);
+      sum[row][1] = _mm512_dpbf16_ps(sum[row][1], two, high);
+    }
+  }
+#pragma GCC unroll 8
+  for (int row = 0; row < rows; ++row) {
+    _mm512_storeu_ps(out + row * lane_queries, sum[row][0]);
+    _mm512_storeu_ps(out + row * lane_queries + 16, sum[row][1]);
+  }
+}
+
+// Lane by lane (a, b), as bfloat16.
+__m512i paired(__m512 a, __m512 b) {
+  alignas(64) static constexpr std::uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                          8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(order), reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a)));
+}
+
+// One head of one item, packed for products, and the 32 queries at work.
+class Head {
+ public:
+  explicit Head(const Attention& job)
+      : job_(job),
+        blocks_((job.keys + block_keys - 1) / block_keys),
+        stride_(job.heads * job.size),
+        keys_(static_cast<std::size_t>(blocks_ * block_keys * job.size)),
+        values_(keys_.size()),
+        queries_(static_cast<std::size_t>(lane_queries * job.size)),
+        scores_(static_cast<std::size_t>(block_keys * lane_queries)),
+        weights_(scores_.size()),
+        sums_(queries_.size()) {}
+
+  // Keys as they are, (keys, size); values turned over within each block, (blocks, size, 64). Padding is zero.
+  void load(std::int64_t item, std::int64_t head) {
+    const std::int64_t size = job_.size;
+    for (std::int64_t key = 0; key < job_.keys; ++key) {
+      const std::int64_t at = (item * job_.keys + key) * stride_ + head * size;
+      std::copy_n(job_.k + at, size, keys_.data() + key * size);
+      Bf16* values = values_.data() + key / block_keys * block_keys * size + key % block_keys;
+      for (std::int64_t i = 0; i < size; ++i) values[i * block_keys] = job_.v[at + i];
+    }
+  }
+
+  void attend(std::int64_t item, std::int64_t head, std::int64_t first) {
+    const std::int64_t size = job_.size, count = std::min(lane_queries, job_.queries - first);
+    const std::int64_t at = (item * job_.queries + first) * stride_ + head * size;
+    for (std::int64_t query = 0; query < count; ++query) {
+      for (std::int64_t i = 0; i < size; ++i) {
+        queries_[static_cast<std::size_t>((i / 2 * lane_queries + query) * 2 + i % 2)] = job_.q[at + query * stride_ + i];
+      }
+    }
+    std::fill(sums_.begin(), sums_.end(), 0.0F);
+    most_[0] = most_[1] = _mm512_set1_ps(lowest);
+    total_[0] = total_[1] = _mm512_setzero_ps();
+    for (std::int64_t block = 0; block < blocks_; ++block) add(block);
+    alignas(64) float total[lane_queries];
+    _mm512_store_ps(total, total_[0]), _mm512_store_ps(total + 16, total_[1]);
+    for (std::int64_t query = 0; query < count; ++query) {
+      const float inverse = 1 / total[query];
+      for (std::int64_t i = 0; i < size; ++i) {
+        job_.output[at + query * stride_ + i] = bf16_of(sums_[static_cast<std::size_t>(i * lane_queries + query)] * inverse);
+      }
+    }
+  }
+
+ private:
+  void add(std::int64_t block) {
+    const std::int64_t size = job_.size, count = std::min(block_keys, job_.keys - block * block_keys);
+    const std::int64_t filled = (count + rows - 1) / rows * rows;
+    for (std::int64_t key = 0; key < filled; key += rows) {
+      product<false>(keys_.data() + (block * block_keys + key) * size, size, queries_.data(), size / 2,
+                     scores_.data() + key * lane_queries);
+    }
+    weigh(count);
+    for (std::int64_t i = 0; i < size; i += rows) {
+      product<true>(values_.data() + (block * size + i) * block_keys, block_keys, weights_.data(), (count + 1) / 2,
+                    sums_.data() + i * lane_queries);
+    }
+  }
+
+  // Scores to weights, 2^(scaled score - maximum); what was summed before moves to the new maximum.
+  void weigh(std::int64_t count) {
+    const __m512 scale = _mm512_set1_ps(job_.scale * 1.44269504F);
+    for (int half = 0; half < 2; ++half) {
+      float* scores = scores_.data() + 16 * half;
+      __m512 most = _mm512_loadu_ps(scores);
+      for (std::int64_t key = 1; key < count; ++key) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + key * lane_queries));
+      most = _mm512_max_ps(most_[half], _mm512_mul_ps(most, scale));
+      if (_mm512_cmp_ps_mask(most, most_[half], _CMP_NEQ_UQ) != 0) {
+        const __m512 shrink = lanes::exp2(_mm512_sub_ps(most_[half], most));
+        total_[half] = _mm512_mul_ps(total_[half], shrink);
+        for (std::int64_t i = 0; i < job_.size; ++i) {
+          float* sum = sums_.data() + i * lane_queries + 16 * half;
+          _mm512_storeu_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(sum), shrink));
+        }
+        most_[half] = most;
+      }
+      __m512 total = total_[half];
+      for (std::int64_t key = 0; key < count; key += 2) {
+        const auto weight = [&](std::int64_t row) {
+          return lanes::exp2_short(_mm512_fmsub_ps(_mm512_loadu_ps(scores + row * lane_queries), scale, most));
+        };
+        const __m512 first = weight(key);
+        const __m512 second = key + 1 < count ? weight(key + 1) : _mm512_setzero_ps();
+        total = _mm512_add_ps(total, _mm512_add_ps(first, second));
+        _mm512_storeu_si512(weights_.data() + (key / 2 * lane_queries + 16 * half) * 2, paired(first, second));
+      }
+      total_[half] = total;
+    }
+  }
+
+  const Attention& job_;
+  std::int64_t blocks_, stride_;
+  std::vector<Bf16> keys_, values_, queries_;
+  std::vector<float> scores_;  // (64 keys, 32 queries)
+  std::vector<Bf16> weights_;  // (32 pairs of keys, 32 queries, 2)
+  std::vector<float> sums_;    // (size, 32 queries)
+  __m512 most_[2], total_[2];
+};
+
+}  // namespace
+
+void attention(const Attention& job, const Parallel& parallel) {
+  const std::int64_t parts = (job.queries + lane_queries - 1) / lane_queries;
+  parallel(job.batch * job.heads * parts, [&](std::int64_t begin, std::int64_t end) {
+    Head head(job);
+    std::int64_t loaded = -1;
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t pair = task / parts;
+      if (pair != loaded) head.load(pair / job.heads, pair % job.heads);
+      loaded = pair;
+      head.attend(pair / job.heads, pair % job.heads, task % parts * lane_queries);
+    }
+  });
+}
+#pragma GCC pop_options
+#else
+void attention(const Attention&, const Parallel&) { throw BackendError("this build has no code for AVX512-BF16"); }
+#endif
+
+}  // namespace hoirt::cpu

@@ -1,0 +1,91 @@
+// bfloat16 in memory and in 512-bit registers. Functions that use registers are for files built for AVX512-BF16.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define HOIRT_AVX512_BF16 1
+#include <immintrin.h>
+#else
+#define HOIRT_AVX512_BF16 0
+#endif
+
+namespace hoirt::cpu {
+
+using Bf16 = std::uint16_t;
+
+inline float float_of(Bf16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16); }
+
+// To nearest, ties to even; a NaN stays one.
+inline Bf16 bf16_of(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (value != value) return static_cast<Bf16>((bits >> 16) | 0x40u);
+  return static_cast<Bf16>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// Whether this processor multiplies bfloat16 in 512-bit registers, and this build has the code for it.
+inline bool multiplies_bf16() {
+#if HOIRT_AVX512_BF16
+  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#else
+  return false;
+#endif
+}
+
+}  // namespace hoirt::cpu
+
+#if HOIRT_AVX512_BF16
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
+
+namespace hoirt::cpu::lanes {
+
+inline __m512 load(const Bf16* from) {
+  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+inline void store(Bf16* to, __m512 value) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
+}
+
+inline __m512bh load_pairs(const Bf16* from) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(from)); }
+
+// Two neighbours in every lane.
+inline __m512bh broadcast_pair(const Bf16* from) {
+  int both;
+  __builtin_memcpy(&both, from, sizeof both);
+  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
+}
+
+// 2^x, relative error 2e-7 between -126 and 128, 0 far below: a polynomial on -0.5 .. 0.5, scaled by the exponent.
+inline __m512 exp2(__m512 x) {
+  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 part = _mm512_sub_ps(x, whole);
+  __m512 sum = _mm512_set1_ps(1.53458118e-4F);
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(1.33999314e-3F));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(9.61848896e-3F));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(5.55032878e-2F));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(2.40226469e-1F));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(6.93147206e-1F));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(1.0F));
+  return _mm512_scalef_ps(sum, whole);
+}
+
+// The same to 8e-5: more than bfloat16 keeps, for half of the work.
+inline __m512 exp2_short(__m512 x) {
+  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 part = _mm512_sub_ps(x, whole);
+  __m512 sum = _mm512_set1_ps(5.517167e-2F);
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(2.4261114e-1F));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(6.9326099e-1F));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(9.9992807e-1F));
+  return _mm512_scalef_ps(sum, whole);
+}
+
+}  // namespace hoirt::cpu::lanes
+
+#pragma GCC pop_options
+#endif

@@ -1,0 +1,157 @@
+// Finds softmax(q k^T) v between its heads' reshapes, and runs it without the table of scores.
+#include "csrc/openvino/attention.h"
+
+#include <memory>
+#include <openvino/opsets/opset13.hpp>
+#include <optional>
+#include <vector>
+
+#include "csrc/cpu/attention.h"
+#include "csrc/openvino/fold.h"
+#include "csrc/openvino/threads.h"
+
+namespace hoirt::openvino {
+namespace {
+
+using ov::opset13::Constant;
+using ov::opset13::Convert;
+using ov::opset13::MatMul;
+using ov::opset13::Multiply;
+using ov::opset13::Reshape;
+using ov::opset13::ShapeOf;
+using ov::opset13::Softmax;
+using ov::opset13::Transpose;
+
+constexpr std::int64_t many_keys = 512;
+constexpr std::int64_t few_channels = 256;  // a network this narrow sees small pictures
+using Axes = std::vector<std::int64_t>;
+
+// Whether nothing but one node, and the shape, is made of it.
+bool used_once(const ov::Output<ov::Node>& output) {
+  int users = 0;
+  for (const auto& user : output.get_target_inputs()) users += ov::is_type<ShapeOf>(user.get_node()) ? 0 : 1;
+  return users == 1;
+}
+
+struct Scaled {
+  ov::Output<ov::Node> value;
+  float factor = 1;
+};
+
+// A product with one number that does not depend on the inputs; else the output itself.
+Scaled without_factor(const ov::Output<ov::Node>& output) {
+  const auto node = output.get_node_shared_ptr();
+  if (!ov::is_type<Multiply>(node)) return {output};
+  for (const std::size_t side : {1U, 0U}) {
+    const auto& shape = node->get_input_partial_shape(side);
+    if (shape.is_dynamic() || ov::shape_size(shape.to_shape()) != 1) continue;
+    const auto factor = number_of(node->input_value(side));
+    if (factor) return {node->input_value(1 - side), static_cast<float>(*factor)};
+  }
+  return {output};
+}
+
+struct Heads {
+  ov::Output<ov::Node> tokens;  // (N, T, heads * size)
+  std::int64_t heads, size;
+};
+
+// What was cut into heads, (N, T, heads, size), and turned by `axes`.
+std::optional<Heads> heads_of(const ov::Output<ov::Node>& output, const Axes& axes) {
+  const auto turn = ov::as_type_ptr<Transpose>(output.get_node_shared_ptr());
+  const auto by = turn ? ov::as_type_ptr<Constant>(turn->get_input_node_shared_ptr(1)) : nullptr;
+  const auto cut = by ? ov::as_type_ptr<Reshape>(turn->get_input_node_shared_ptr(0)) : nullptr;
+  if (!cut || by->cast_vector<std::int64_t>() != axes) return std::nullopt;
+  const auto& from = cut->get_input_partial_shape(0);
+  const auto& to = cut->get_output_partial_shape(0);
+  if (from.rank() != 3 || to.rank() != 4 || from[2].is_dynamic() || to[2].is_dynamic() || to[3].is_dynamic()) {
+    return std::nullopt;
+  }
+  const std::int64_t heads = to[2].get_length(), size = to[3].get_length();
+  if (heads * size != from[2].get_length() || size % 8 != 0) return std::nullopt;
+  return Heads{cut->input_value(0), heads, size};
+}
+
+// The only user of an output, if it is of that kind.
+template <typename Kind>
+std::shared_ptr<Kind> only_user(const ov::Output<ov::Node>& output) {
+  if (!used_once(output)) return nullptr;
+  for (const auto& user : output.get_target_inputs()) {
+    if (auto node = ov::as_type_ptr<Kind>(user.get_node()->shared_from_this())) return node;
+  }
+  return nullptr;
+}
+
+bool is_plain(const MatMul& product) { return !product.get_transpose_a() && !product.get_transpose_b(); }
+
+void join(const std::shared_ptr<Softmax>& softmax) {
+  const auto scores = ov::as_type_ptr<MatMul>(softmax->get_input_node_shared_ptr(0));
+  const auto product = only_user<MatMul>(softmax->output(0));
+  const bool last_axis = softmax->get_axis() == -1 || softmax->get_axis() == 3;
+  if (!scores || !product || !last_axis || !is_plain(*scores) || !is_plain(*product)) return;
+  if (!used_once(scores->output(0)) || product->get_input_node_shared_ptr(0) != softmax) return;
+  const auto left = without_factor(scores->input_value(0));
+  const auto right = without_factor(scores->input_value(1));
+  const auto q = heads_of(left.value, {0, 2, 1, 3});
+  const auto k = heads_of(right.value, {0, 2, 3, 1});
+  const auto v = heads_of(product->input_value(1), {0, 2, 1, 3});
+  if (q && q->heads * q->size < few_channels) return;
+  if (!q || !k || !v || q->heads != k->heads || q->heads != v->heads || q->size != k->size || q->size != v->size) return;
+  const auto& keys = k->tokens.get_partial_shape()[1];
+  if (keys.is_static() && keys.get_length() < many_keys) return;
+  const auto turn = only_user<Transpose>(product->output(0));
+  const auto by = turn ? ov::as_type_ptr<Constant>(turn->get_input_node_shared_ptr(1)) : nullptr;
+  if (!by || by->cast_vector<std::int64_t>() != Axes{0, 2, 1, 3}) return;
+  const auto tokens = only_user<Reshape>(turn->output(0));
+  const bool flat = tokens && tokens->get_output_partial_shape(0).rank() == 3 &&
+                    tokens->get_output_partial_shape(0)[2] == q->tokens.get_partial_shape()[2];
+  if (!flat) return;
+
+  ov::OutputVector inputs;
+  for (const auto& one : {*q, *k, *v}) inputs.push_back(std::make_shared<Convert>(one.tokens, ov::element::bf16));
+  const auto whole = std::make_shared<BlockAttention>(inputs, q->heads, left.factor * right.factor);
+  const auto wide = std::make_shared<Convert>(whole, ov::element::f32);
+  wide->set_friendly_name(tokens->get_friendly_name());
+  tokens->output(0).replace(wide);
+}
+
+}  // namespace
+
+BlockAttention::BlockAttention(const ov::OutputVector& inputs, std::int64_t heads, float scale)
+    : Op(inputs), heads_(heads), scale_(scale) {
+  constructor_validate_and_infer_types();
+}
+
+void BlockAttention::validate_and_infer_types() {
+  set_output_type(0, ov::element::bf16, get_input_partial_shape(0));
+}
+
+std::shared_ptr<ov::Node> BlockAttention::clone_with_new_inputs(const ov::OutputVector& inputs) const {
+  check_new_args_count(this, inputs);
+  return std::make_shared<BlockAttention>(inputs, heads_, scale_);
+}
+
+bool BlockAttention::visit_attributes(ov::AttributeVisitor& visitor) {
+  visitor.on_attribute("heads", heads_);
+  visitor.on_attribute("scale", scale_);
+  return true;
+}
+
+bool BlockAttention::evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const {
+  const auto extent = [&inputs](std::size_t input, std::size_t axis) {
+    return static_cast<std::int64_t>(inputs[input].get_shape()[axis]);
+  };
+  const auto values = [&inputs](std::size_t input) { return static_cast<const cpu::Bf16*>(inputs[input].data()); };
+  const cpu::Attention job{extent(0, 0), extent(0, 1), extent(1, 1), heads_,    extent(0, 2) / heads_,
+                           scale_,       values(0),    values(1),    values(2), static_cast<cpu::Bf16*>(outputs[0].data())};
+  cpu::attention(job, on_threads);
+  return true;
+}
+
+void join_attentions(ov::Model& model) {
+  for (const auto& op : model.get_ordered_ops()) {
+    if (const auto node = ov::as_type_ptr<Softmax>(op)) join(node);
+  }
+}
+
+}  // namespace hoirt::openvino
