@@ -9,6 +9,8 @@
 
 #include "csrc/kernels/copy_items.h"
 #include "csrc/kernels/guided_step.h"
+#include "csrc/kernels/paste.h"
+#include "engine/picture_jobs.h"
 #include "engine/tensor.h"
 
 namespace hoirt {
@@ -49,6 +51,12 @@ class Stream {
   virtual void broadcast(const kernels::Broadcast& broadcast) = 0;
   virtual void feed(const kernels::FeedStep& feed) = 0;
   virtual void guided_step(const kernels::GuidedStep& step) = 0;
+  // Pictures. All pointers are the device's.
+  virtual void resize(const ResizeJob& job) = 0;
+  virtual void match_colours(const ColourJob& job) = 0;
+  virtual void normalise(const NormaliseJob& job) = 0;
+  virtual void colours(const ColoursJob& job) = 0;
+  virtual void paste(const kernels::Paste& paste) = 0;
   // Whether all values, float32, lie in low..high; NaN does not. Waits.
   virtual bool all_within(const Tensor& values, float low, float high) = 0;
 
