@@ -9,6 +9,8 @@
 
 #include "csrc/kernels/copy_items.h"
 #include "csrc/kernels/guided_step.h"
+#include "csrc/kernels/latents.h"
+#include "csrc/kernels/pad_edge.h"
 #include "csrc/kernels/paste.h"
 #include "engine/picture_jobs.h"
 #include "engine/tensor.h"
@@ -57,6 +59,8 @@ class Stream {
   virtual void normalise(const NormaliseJob& job) = 0;
   virtual void colours(const ColoursJob& job) = 0;
   virtual void paste(const kernels::Paste& paste) = 0;
+  virtual void pad_edge(const kernels::PadEdge& pad) = 0;
+  virtual void sample_posterior(const kernels::SamplePosterior& sample) = 0;
   // Whether all values, float32, lie in low..high; NaN does not. Waits.
   virtual bool all_within(const Tensor& values, float low, float high) = 0;
 

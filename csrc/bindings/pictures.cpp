@@ -164,6 +164,69 @@ bool all_finite(const ArrayLike& array) {
   return here.device->stream().all_within(values, -largest, largest);
 }
 
+py::object pad_edge(const ArrayLike& array, const IntegerSequence& size, std::int64_t top, std::int64_t left) {
+  const Here here(array, "array");
+  const Tensor from = here.take(array, "array");
+  const Shape wanted = shape_from(size, "size");
+  require(from.dtype() == DType::u8 && fits(from.shape(), 3), "array must be uint8 (H, W, C), not " +
+                                                                  to_string(from.dtype()) + " " + to_string(from.shape()));
+  require(fits(wanted, 2) && top >= 0 && left >= 0 && top + from.dim(0) <= wanted[0] && left + from.dim(1) <= wanted[1],
+          "the array must fit into `size` (h, w) at row `top`, column `left`");
+  Tensor out;
+  {
+    const py::gil_scoped_release release;
+    out = here.make({wanted[0], wanted[1], from.dim(2)}, DType::u8);
+    here.device->stream().pad_edge({from.data<std::uint8_t>(), out.data<std::uint8_t>(), from.dim(0), from.dim(1),
+                                    wanted[0], wanted[1], from.dim(2), top, left});
+  }
+  return here.give(out);
+}
+
+void paste_into(const DeviceTensor& picture, const ArrayLike& patch, const ArrayLike& alpha, std::int64_t top,
+                std::int64_t left) {
+  const Here here(py::cast(picture), "picture");
+  Tensor below = here.take(py::cast(picture), "picture");
+  const Tensor above = here.take(patch, "patch"), weight = here.take(alpha, "alpha");
+  require(below.dtype() == DType::u8 && fits(below.shape(), 3) && below.dim(2) == 3,
+          "picture must be uint8 (H, W, 3), not " + to_string(below.dtype()) + " " + to_string(below.shape()));
+  require(above.dtype() == DType::f32 && fits(above.shape(), 3) && above.dim(2) == 3,
+          "patch must be float32 (h, w, 3), not " + to_string(above.dtype()) + " " + to_string(above.shape()));
+  require(weight.dtype() == DType::f32 && weight.shape() == Shape{above.dim(0), above.dim(1)},
+          "alpha must be float32 of the patch's (h, w), not " + to_string(weight.dtype()) + " " + to_string(weight.shape()));
+  require(std::max(std::abs(top), std::abs(left)) <= most_extent, "top and left must lie in -2^20..2^20");
+  const py::gil_scoped_release release;
+  here.device->stream().paste({below.data<std::uint8_t>(), above.data<float>(), weight.data<float>(), below.dim(0),
+                               below.dim(1), above.dim(0), above.dim(1), top, left});
+}
+
+py::object sample_posterior(const ArrayLike& mean, const OptionalArray& logvar, const OptionalArray& noise, float scale,
+                            float divisor) {
+  const Here here(mean, "mean");
+  const auto floats = [&here](const py::object& object, const std::string& name) {
+    const Tensor tensor = here.take(object, name);
+    require(tensor.dtype() == DType::f32, name + " must hold float32, not " + to_string(tensor.dtype()));
+    return tensor;
+  };
+  const Tensor from = floats(mean, "mean");
+  require(divisor != 0.0F, "divisor must not be 0");
+  require(noise.is_none() || !logvar.is_none(), "noise needs a logvar");
+  std::optional<Tensor> spread, normals;
+  if (!noise.is_none()) {
+    spread = floats(logvar, "logvar"), normals = floats(noise, "noise");
+    require(spread->shape() == from.shape() && normals->shape() == from.shape(),
+            "logvar and noise must have the mean's shape " + to_string(from.shape()));
+  }
+  Tensor out;
+  {
+    const py::gil_scoped_release release;
+    out = here.make(from.shape(), DType::f32);
+    here.device->stream().sample_posterior({from.data<float>(), spread ? spread->data<float>() : nullptr,
+                                            normals ? normals->data<float>() : nullptr, out.data<float>(),
+                                            static_cast<std::int64_t>(from.size()), scale, divisor});
+  }
+  return here.give(out);
+}
+
 }  // namespace
 
 void register_pictures(py::module_& module) {
@@ -182,6 +245,15 @@ void register_pictures(py::module_& module) {
   module.def("match_colours", &match_colours, py::arg("colours"), py::arg("original"), py::arg("hole"),
              "Decoded `colours` (H, W, 3) float32 0..255 with the shift that the pixels outside of the `hole` (H, W) show\n"
              "against the `original` (H, W, 3) uint8 taken out everywhere; see hoirt.pipeline.colour.");
+  module.def("pad_edge", &pad_edge, py::arg("array"), py::arg("size"), py::arg("top"), py::arg("left"),
+             "`array` (H, W, C) uint8 in a frame of `size` (h, w), its corner at row `top`, column `left`, its edge pixels\n"
+             "repeated outward.");
+  module.def("paste_into", &paste_into, py::arg("picture"), py::arg("patch"), py::arg("alpha"), py::arg("top"),
+             py::arg("left"),
+             "paste() in place, on a DeviceTensor (H, W, 3) uint8. The values of patch and alpha are not checked.");
+  module.def("sample_posterior", &sample_posterior, py::arg("mean"), py::arg("logvar") = py::none(),
+             py::arg("noise") = py::none(), py::kw_only(), py::arg("scale") = 1.0F, py::arg("divisor") = 1.0F,
+             "(mean + exp(logvar / 2) noise) scale / divisor in float32; the mean alone where there is no noise.");
   module.def("all_finite", &all_finite, py::arg("array"),
              "Whether no value of a float32 array is NaN or infinite; waits for a device.");
 }

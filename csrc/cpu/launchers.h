@@ -31,6 +31,8 @@ void resize(const ResizeJob& job);
 void match_colours(const ColourJob& job);
 void normalise(const NormaliseJob& job);
 void colours(const ColoursJob& job);
+void pad_edge(const kernels::PadEdge& job);
+void sample_posterior(const kernels::SamplePosterior& job);
 
 void copy_items(const kernels::CopyItems& copy);
 void broadcast(const kernels::Broadcast& broadcast);

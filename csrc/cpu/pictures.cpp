@@ -45,4 +45,14 @@ void colours(const ColoursJob& job) {
   kernels::run_colours(runner, job);
 }
 
+void pad_edge(const kernels::PadEdge& job) {
+  Runner runner;
+  kernels::run_pad_edge(runner, job);
+}
+
+void sample_posterior(const kernels::SamplePosterior& job) {
+  Runner runner;
+  kernels::run_sample_posterior(runner, job);
+}
+
 }  // namespace hoirt::cpu

@@ -261,6 +261,16 @@ void CudaStream::paste(const kernels::Paste& paste) {
   cuda::paste(paste, stream_);
 }
 
+void CudaStream::pad_edge(const kernels::PadEdge& pad) {
+  const DeviceScope scope(pool_->index());
+  cuda::pad_edge(pad, stream_);
+}
+
+void CudaStream::sample_posterior(const kernels::SamplePosterior& sample) {
+  const DeviceScope scope(pool_->index());
+  cuda::sample_posterior(sample, stream_);
+}
+
 bool CudaStream::all_within(const Tensor& values, float low, float high) {
   const DeviceScope scope(pool_->index());
   const std::lock_guard lock(mutex_);

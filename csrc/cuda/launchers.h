@@ -6,6 +6,8 @@
 
 #include "csrc/kernels/copy_items.h"
 #include "csrc/kernels/guided_step.h"
+#include "csrc/kernels/latents.h"
+#include "csrc/kernels/pad_edge.h"
 #include "csrc/kernels/paste.h"
 #include "csrc/kernels/philox.h"
 #include "engine/picture_jobs.h"
@@ -30,6 +32,8 @@ void resize(const ResizeJob& job, void* stream);
 void match_colours(const ColourJob& job, void* stream);
 void normalise(const NormaliseJob& job, void* stream);
 void colours(const ColoursJob& job, void* stream);
+void pad_edge(const kernels::PadEdge& job, void* stream);
+void sample_posterior(const kernels::SamplePosterior& job, void* stream);
 
 // Throws BackendError if this module holds no kernels that the current device runs.
 void check_kernels();

@@ -49,4 +49,14 @@ void colours(const ColoursJob& job, void* stream) {
   kernels::run_colours(runner, job);
 }
 
+void pad_edge(const kernels::PadEdge& job, void* stream) {
+  Runner runner(stream);
+  kernels::run_pad_edge(runner, job);
+}
+
+void sample_posterior(const kernels::SamplePosterior& job, void* stream) {
+  Runner runner(stream);
+  kernels::run_sample_posterior(runner, job);
+}
+
 }  // namespace hoirt::cuda

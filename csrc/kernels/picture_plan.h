@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "csrc/kernels/colour.h"
+#include "csrc/kernels/latents.h"
+#include "csrc/kernels/pad_edge.h"
 #include "csrc/kernels/pictures.h"
 #include "csrc/kernels/resize.h"
 #include "engine/picture_jobs.h"
@@ -178,6 +180,14 @@ void with_type(DType dtype, const Function& function) {
   }
 }
 
+template <typename Runner>
+void run_pad_edge(Runner& run, const PadEdge& job) {
+  run.launch(OverPixels<PadEdge>{job, job.out_width}, job.out_height * job.out_width);
+}
+template <typename Runner>
+void run_sample_posterior(Runner& run, const SamplePosterior& job) {
+  run.launch(OverElements<SamplePosterior>{job}, job.size);
+}
 template <typename Runner>
 void run_resize(Runner& run, const ResizeJob& job) {
   if (job.dtype == DType::u8) resize<std::uint8_t>(run, job);
