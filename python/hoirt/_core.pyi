@@ -36,12 +36,15 @@ __all__: list[str] = [
     "normalise",
     "open_backend",
     "open_device",
+    "pad_edge",
     "paste",
+    "paste_into",
     "philox4x32",
     "philox_normal",
     "pose_body",
     "rasterize",
     "resize",
+    "sample_posterior",
     "skin",
 ]
 
@@ -193,6 +196,16 @@ class DeviceTensor:
         """
         A NumPy copy, made by one download; on the CPU a view. bfloat16 comes as uint16. Raises BackendError.
         """
+    def reshape(self, shape: collections.abc.Iterable[typing.SupportsIndex]) -> DeviceTensor:
+        """
+        The same memory in another shape.
+        """
+    def rows(
+        self, begin: typing.SupportsInt | typing.SupportsIndex, end: typing.SupportsInt | typing.SupportsIndex
+    ) -> DeviceTensor:
+        """
+        Rows begin .. end - 1 of the first axis, in the same memory.
+        """
     @property
     def address(self) -> int:
         """
@@ -213,6 +226,10 @@ class Device:
     Where tensors live and kernels run: the CPU or a GPU. Thread-safe.
     """
     def __repr__(self) -> str: ...
+    def copy(self, source: numpy.typing.ArrayLike, target: DeviceTensor) -> None:
+        """
+        The values of an array into a DeviceTensor of its shape and dtype, in the order of stream().
+        """
     def empty(
         self, shape: collections.abc.Iterable[typing.SupportsIndex], dtype: str = "float32"
     ) -> DeviceTensor:
@@ -595,6 +612,17 @@ def open_device(name: str, path: str = "") -> Device:
     installation. hoirt.backends.devices opens each device once. Raises InputError or BackendError.
     """
 
+def pad_edge(
+    array: numpy.typing.ArrayLike,
+    size: collections.abc.Iterable[typing.SupportsIndex],
+    top: typing.SupportsInt | typing.SupportsIndex,
+    left: typing.SupportsInt | typing.SupportsIndex,
+) -> typing.Any:
+    """
+    `array` (H, W, C) uint8 in a frame of `size` (h, w), its corner at row `top`, column `left`, its edge pixels
+    repeated outward.
+    """
+
 def paste(
     picture: numpy.typing.ArrayLike,
     patch: numpy.typing.ArrayLike,
@@ -607,6 +635,17 @@ def paste(
     float32, 0..1: round(alpha * patch + (1 - alpha) * picture), ties to even, clamped to 0..255. The patch's
     corner lies at row `top`, column `left`; what hangs over the border is cut. Pixels with alpha 0 keep
     their bits. Raises InputError for wrong shapes, dtypes, NaN or alpha outside 0..1.
+    """
+
+def paste_into(
+    picture: DeviceTensor,
+    patch: numpy.typing.ArrayLike,
+    alpha: numpy.typing.ArrayLike,
+    top: typing.SupportsInt | typing.SupportsIndex,
+    left: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    paste() in place, on a DeviceTensor (H, W, 3) uint8. The values of patch and alpha are not checked.
     """
 
 def philox4x32(
@@ -688,9 +727,21 @@ def resize(
     filter: str = "bilinear",
 ) -> typing.Any:
     """
-    `array` (H, W) or (H, W, C), uint8 or float32, resampled to `size` (h, w) with the bits of Pillow's resize:
-    antialiased "bilinear" or "bicubic", or the "nearest" pixel. `box` = (x0, y0, x1, y1) in source pixels
+    `array` (H, W) or (H, W, C), uint8 or float32, resampled to `size` (h, w) with the bits of Pillow's resize,
+    along x and then along y: antialiased "bilinear" or "bicubic", or the "nearest" pixel. `box` = (x0, y0, x1, y1) in source pixels
     selects what fills `size`. An array on a device gives a DeviceTensor. Raises InputError.
+    """
+
+def sample_posterior(
+    mean: numpy.typing.ArrayLike,
+    logvar: numpy.typing.ArrayLike | None = None,
+    noise: numpy.typing.ArrayLike | None = None,
+    *,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    divisor: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+) -> typing.Any:
+    """
+    (mean + exp(logvar / 2) noise) scale / divisor in float32; the mean alone where there is no noise.
     """
 
 def skin(
