@@ -688,8 +688,8 @@ def resize(
     filter: str = "bilinear",
 ) -> typing.Any:
     """
-    `array` (H, W) or (H, W, C), uint8 or float32, resampled to `size` (h, w) with the bits of Pillow's resize:
-    antialiased "bilinear" or "bicubic", or the "nearest" pixel. `box` = (x0, y0, x1, y1) in source pixels
+    `array` (H, W) or (H, W, C), uint8 or float32, resampled to `size` (h, w) with the bits of Pillow's resize,
+    along x and then along y: antialiased "bilinear" or "bicubic", or the "nearest" pixel. `box` = (x0, y0, x1, y1) in source pixels
     selects what fills `size`. An array on a device gives a DeviceTensor. Raises InputError.
     """
 
