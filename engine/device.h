@@ -64,7 +64,8 @@ class Stream {
   // Whether all values, float32, lie in low..high; NaN does not. Waits.
   virtual bool all_within(const Tensor& values, float low, float high) = 0;
 
-  // A number that kernels write and the host reads; it is as the kernels left it after wait_for_step or synchronize.
+  // A number that kernels write and the host reads; after end_step or synchronize it
+  // is as the steps that are done left it.
   virtual std::int32_t* flag() = 0;
   // Ends step `index`, counted from 0 in every run, and waits until at most `run_ahead` steps are under way.
   virtual void end_step(std::size_t index) = 0;
