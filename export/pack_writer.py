@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from hoirt.errors import InputError
 
 DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
 
@@ -23,7 +26,7 @@ def new_pack(out: Path, *, overwrite: bool = False, key: str | None = None) -> I
 
     key None: the folder is empty, and vanishes when the block fails. Else it is kept on a failure, beside
     `out` as `.NAME.building`, and given again to the next block of the same key; another key starts anew.
-    What is in it is then what `finish_network` recorded.
+    What is in it is then what `finish_network` recorded. InputError: another process is at it.
     """
     out = Path(out)
     check_free(out, overwrite)
@@ -32,19 +35,38 @@ def new_pack(out: Path, *, overwrite: bool = False, key: str | None = None) -> I
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     else:
         folder = building_folder(out)
-        _begin(folder, key)
-    work = folder / "new"
+        folder.mkdir(exist_ok=True)
+    with _alone_in(folder, out):
+        if key is not None:
+            _begin(folder, key)
+        work = folder / "new"
+        try:
+            work.mkdir(exist_ok=True)
+            yield work
+            if out.exists():
+                out.rename(folder / "old")
+            work.rename(out)
+        except BaseException:
+            if key is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _alone_in(folder: Path, out: Path) -> Iterator[None]:
+    """Holds the folder's lock, which the system takes back from a process that dies."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        work.mkdir(exist_ok=True)
-        yield work
-        if out.exists():
-            out.rename(folder / "old")
-        work.rename(out)
-    except BaseException:
-        if key is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"another process is building {out}; wait until it is done, or choose another folder"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -61,8 +83,8 @@ def building_folder(out: Path) -> Path:
 def _begin(folder: Path, key: str) -> None:
     """Keeps what was finished under the same key, and nothing else."""
     if not (folder / key).is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        for entry in folder.iterdir():  # not the folder itself: its lock is held
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         (folder / key).touch()
         return
     finished = {name for record in folder.glob("*.done") for name in json.loads(record.read_text())}

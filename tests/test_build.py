@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -20,7 +21,6 @@ import pytest
 import torch
 from build_tools import relative, run_onnx, step_of_pack
 from checkpoint_networks import TINY_SD15
-from hoirt.cli import build as command
 from hoirt.cli.main import main
 from hoirt.errors import InputError
 from hoirt.packs import open_pack
@@ -28,7 +28,7 @@ from hoirt.packs import open_pack
 from export.building import plan as planning
 from export.building import run as running
 from export.building.request import Request
-from export.checkpoints import CheckpointError
+from export.checkpoints import CheckpointError, Component
 from export.checkpoints.lora import with_lora
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -238,6 +238,40 @@ def test_an_interrupted_build_goes_on(
         assert file.read_bytes() == (out / file.name).read_bytes(), file.name
 
 
+def test_ctrl_c_keeps_what_is_finished(single: dict[str, Any], tmp_path: Path, built: Path) -> None:
+    out = tmp_path / "hands"
+    call = [sys.executable, "-c", "from hoirt.cli.main import main; raise SystemExit(main())"]
+    call += [argument for argument in arguments(single, out) if argument != "-q"]
+    with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        seen = ""
+        while "vae_decoder: " not in seen:
+            seen += (character := process.stderr.read(1))
+            assert character, seen
+        process.send_signal(signal.SIGINT)
+        seen += process.stderr.read()
+        assert process.wait(60) == 130
+    assert "the same command goes on from here" in seen and "Traceback" not in seen
+    assert [path.name for path in tmp_path.iterdir()] == [".hands.building"]
+    assert main(arguments(single, out)) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["hands"]
+    assert all(file.read_bytes() == (out / file.name).read_bytes() for file in built.iterdir())
+
+
+def test_a_controlnet_of_bgr_pictures(sources: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    files = sources("sd15", "single_file", control="diffusers")
+    given = files["networks"]["controlnet"]
+    reversed_ = Component(
+        {**given.config, "controlnet_conditioning_channel_order": "bgr"}, given.weights, given.files
+    )
+    files["controlnet"] = tools.write_component(tmp_path / "bgr", reversed_)
+    assert main(arguments(files, tmp_path / "hands")) == 0
+    found, expected = step_of_pack(tmp_path / "hands", {**files["networks"], "controlnet": reversed_})
+    assert relative(found, expected) <= 1e-4
+    _, of_rgb = step_of_pack(tmp_path / "hands", files["networks"])
+    assert relative(found, of_rgb) > 10 * relative(found, expected)
+
+
 def test_other_inputs_start_anew(single: dict[str, Any], tmp_path: Path) -> None:
     plans = [
         planning.make_plan(request_of(single, tmp_path / "pack", **more))
@@ -308,34 +342,6 @@ def test_landmarker_is_copied(single: dict[str, Any], tmp_path: Path) -> None:
         archive.writestr("hand_landmarks_detector.tflite", b"two")
     plan = planning.make_plan(request_of(single, tmp_path / "pack", hands=task))
     assert "--hands" not in plan.missing and plan.files["hands"] == (task,)
-
-
-def test_lora_option() -> None:
-    assert command.lora("a.safetensors") == (Path("a.safetensors"), 1.0)
-    assert command.lora("c:/a.safetensors:0.25") == (Path("c:/a.safetensors"), 0.25)
-    with pytest.raises(InputError, match="between -10 and 10"):
-        command.lora("a:nan")
-
-
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "NEEDED", ("torch", "no_such_package"))
-    with pytest.raises(hoirt.HoirtError, match=r"no_such_package.*pip install 'hoirt\[export\]'"):
-        command.load_exporter()
-
-
-def test_export_imports_only_itself_relatively() -> None:
-    """It is `export` in a checkout and `hoirt_export` in a wheel."""
-    for file in (ROOT / "export").rglob("*.py"):
-        assert not re.search(r"^\s*(from|import) export\b", file.read_text(encoding="utf-8"), re.MULTILINE), (
-            file
-        )
-
-
-def test_help_needs_no_torch() -> None:
-    code = "import sys; from hoirt.cli import main; main.main(['pack', 'build', '--help']); "
-    code += "print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "--controlnet" in done.stdout and done.stdout.rstrip().endswith("False")
 
 
 def test_memory_stays_below_the_largest_network(tmp_path: Path) -> None:

@@ -190,13 +190,13 @@ def test_not_a_controlnet(folder: Path, tmp_path: Path, networks: Networks) -> N
     ):
         with pytest.raises(CheckpointError, match=message):
             read_controlnet(path)
-    bgr = Component(
-        {**networks["controlnet"].config, "controlnet_conditioning_channel_order": "bgr"},
+    odd = Component(
+        {**networks["controlnet"].config, "controlnet_conditioning_channel_order": "hsv"},
         networks["controlnet"].weights,
         (),
     )
-    with pytest.raises(CheckpointError, match="bgr"):
-        read_controlnet(tools.write_component(tmp_path / "bgr", bgr))
+    with pytest.raises(CheckpointError, match="hsv order"):
+        read_controlnet(tools.write_component(tmp_path / "hsv", odd))
 
 
 # Keys and shapes

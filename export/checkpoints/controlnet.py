@@ -31,10 +31,10 @@ def read_controlnet(path: Path, base: BaseModel | None = None) -> Component:
     component = _folder(path) if path.is_dir() else _file(path)
     order = component.config.get("controlnet_conditioning_channel_order", "rgb")
     channels = component.config.get("conditioning_channels", 3), component.config.get("in_channels", 4)
-    if channels != (3, 4) or order != "rgb":
+    if channels != (3, 4) or order not in ("rgb", "bgr"):
         raise CheckpointError(
             f"{path}: a ControlNet with {channels[0]} channels of the picture in {order} order and "
-            f"{channels[1]} of the latents; 3 in rgb order and 4 are supported"
+            f"{channels[1]} of the latents; 3 in rgb or bgr order and 4 are supported"
         )
     if base is None:
         return component

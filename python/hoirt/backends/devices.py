@@ -1,4 +1,4 @@
-"""Devices on which tensors live and the denoise loop runs: each is opened once per process, when first used."""
+"""Devices on which tensors live and the denoise loop runs: each is opened once per process, at first use."""
 
 import importlib.util
 import threading

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hoirt.errors import InputError
 from hoirt.hands.detect import Detector
@@ -13,6 +13,7 @@ from hoirt.hands.landmarker import Landmarker, PackLandmarker
 from hoirt.hands.mesh import MeshEstimator
 from hoirt.packs import Pack, open_pack
 from hoirt.packs.tasks import STEP_VARIANTS
+from hoirt.pipeline.arrays import Arrays, HostArrays
 from hoirt.pipeline.find import HandFinder
 from hoirt.pipeline.inpaint import Inpainter
 from hoirt.pipeline.regions import RegionPlanner
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hoirt._core import Network
     from hoirt.backends.choice import Choice
 
+DECIDING = ("detector", "mesh")  # networks whose outputs the host decides by
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
 
 
@@ -33,6 +35,7 @@ class Models:
         device: "cpu", or "cuda:" and an index. backend_reasons: as in Choice.
         settings: the pack's defaults. scheduler: the config of the sampler it was trained for.
         find: pixels -> hands. embed: prompt -> context. plan: hands -> regions. inpaint: regions -> colours.
+        arrays: where all of that happens.
         parallel_strengths: whether the adaptive procedure runs all its strengths as one batch. A CPU is busy
             with one already, and in order the procedure stops early.
     """
@@ -64,6 +67,9 @@ class Models:
         self.precision = choice.precision
         open_one = self._opener(opened, choice, threads or 0, cache)
         networks = self._open_all(opened, open_one)
+        self.arrays = _arrays(choice.device)
+        if choice.device != "cpu":
+            networks |= {role: _on_host(networks[role]) for role in DECIDING if role in networks}
         encoders = [(networks["text_encoder"], opened.tokenizer_file())]
         second = opened.tokenizer_2_file()
         if second is not None:
@@ -72,7 +78,7 @@ class Models:
         stored = opened.landmarker_file()
         if detector is None and stored is not None:
             detector = PackLandmarker(stored)
-        self.embed = TextEncoder(encoders, networks["context"])
+        self.embed = TextEncoder(encoders, networks["context"], self.arrays)
         self.find = HandFinder(
             networks.get("detector"),
             self._mesh(opened, networks["mesh"]) if "mesh" in networks else None,
@@ -80,8 +86,8 @@ class Models:
             landmarker=detector,
         )
         self.plan = RegionPlanner(self.settings)
-        self.inpaint = Inpainter(networks, self.settings.vae, open_one)
-        self.parallel_strengths = False
+        self.inpaint = Inpainter(networks, self.settings.vae, open_one, self.arrays)
+        self.parallel_strengths = choice.device != "cpu"
 
     def _open_all(self, pack: Pack, open_one: Callable[[str], Network]) -> dict[str, Network]:
         """All networks but the step's variants, which are opened when they are first asked for."""
@@ -112,6 +118,21 @@ class Models:
             input_size=MESH_INPUT if side == -1 else side,
             box_scale=self.settings.box_scale,
         )
+
+
+def _on_host(network: Network) -> Network:
+    from hoirt.pipeline.device_arrays import Downloading
+
+    return cast("Network", Downloading(network))
+
+
+def _arrays(device: str) -> Arrays:
+    if device == "cpu":
+        return HostArrays()
+    from hoirt.backends.devices import open_device
+    from hoirt.pipeline.device_arrays import DeviceArrays
+
+    return DeviceArrays(open_device(device))
 
 
 def _check_threads(threads: int | None) -> None:

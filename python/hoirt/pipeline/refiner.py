@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
@@ -69,15 +71,52 @@ class Refiner:
             PackError: the pack is missing, damaged or of another task.
             BackendError: no backend can run it; the message says why for each.
         """
-        self._models = Models(
-            pack,
-            device=device,
-            precision=precision,
-            threads=threads,
-            backend=backend,
-            cache=cache,
-            landmarker=landmarker,
+        self._begin(
+            partial(
+                Models,
+                pack,
+                device=device,
+                precision=precision,
+                threads=threads,
+                backend=backend,
+                cache=cache,
+                landmarker=landmarker,
+            )
         )
+
+    def _begin(self, open_models: Callable[[], Models]) -> None:
+        self._open = open_models
+        self._lock = threading.Lock()
+        self._opened: Models | None = self._open()
+
+    @classmethod
+    def _of(cls, open_models: Callable[[], Models]) -> Refiner:
+        """One whose networks are opened in another way."""
+        refiner = cls.__new__(cls)
+        refiner._begin(open_models)
+        return refiner
+
+    @property
+    def _models(self) -> Models:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def unload(self) -> None:
+        """Closes the networks and gives their memory back, that of a GPU too; the next call opens them again.
+
+        A call that is under way in another thread ends unharmed and frees what it uses then.
+        """
+        with self._lock:
+            models, self._opened = self._opened, None
+        if models is None:
+            return
+        device = models.arrays.device
+        models.inpaint.unload()
+        del models  # the last use closes the networks
+        if device is not None:
+            device.trim()
 
     @property
     def pack(self) -> str:

@@ -1,0 +1,1 @@
+"""Measures hoirt on a GPU beside its peers; `python -m bench.gpu`."""

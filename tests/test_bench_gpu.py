@@ -1,0 +1,195 @@
+"""The GPU benchmark on the CPU: its networks equal diffusers', its stages run, its figures are kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from bench.gpu import __main__ as command
+from bench.gpu.layers import waves
+from bench.gpu.models import SD15, SDXL, TINY, TINY_SDXL, Config, Step, Vae
+from bench.gpu.networks import flops, job_of
+from bench.gpu.peers import diffusers_modules
+from bench.gpu.session import Session
+
+torch.set_num_threads(1)
+
+
+def pair(config: Config, control: bool) -> tuple[Step, Any, Any]:
+    torch.manual_seed(0)
+    theirs, net = diffusers_modules(config, control)
+    theirs = theirs.eval()
+    step = Step(config, control=control).eval()
+    step.unet.load_state_dict(theirs.state_dict())
+    if control:
+        net = net.eval()
+        for parameter in net.parameters():  # its connections start at zero
+            torch.nn.init.normal_(parameter, std=0.05)
+        assert step.controlnet is not None
+        step.controlnet.load_state_dict(net.state_dict())
+    return step, theirs, net
+
+
+@torch.no_grad()
+def test_step_with_controlnet_equals_diffusers() -> None:
+    step, unet, net = pair(TINY, control=True)
+    sample, inpaint = torch.randn(2, 4, 8, 12), torch.randn(2, 5, 8, 12)
+    text, depth = torch.randn(2, 7, TINY.context), torch.rand(2, 3, 64, 96)
+    time = torch.tensor([500.0, 7.0])
+    down, mid = net(sample, time, text, depth, conditioning_scale=0.55, return_dict=False)
+    wanted = unet(
+        torch.cat([sample, inpaint], 1),
+        time,
+        text,
+        down_block_additional_residuals=down,
+        mid_block_additional_residual=mid,
+    ).sample
+    assert step.controlnet is not None
+    hint = step.controlnet.controlnet_cond_embedding(depth)
+    found = step(sample, step.times(time), step.contexts(text), hint, inpaint, torch.full((2,), 0.55))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_sdxl_unet_equals_diffusers() -> None:
+    step, unet, _ = pair(TINY_SDXL, control=False)
+    sample, text, pooled = torch.randn(2, 4, 8, 8), torch.randn(2, 7, 16), torch.randn(2, 56 - 6 * 8)
+    ids, time = torch.rand(2, 6) * 100, torch.tensor([900.0, 3.0])
+    added = {"text_embeds": pooled, "time_ids": ids}
+    wanted = unet(sample, time, text, added_cond_kwargs=added).sample
+    joined = torch.cat([pooled, waves(ids.flatten(), 8).reshape(2, -1)], dim=1)
+    found = step(sample, step.times(time, joined), step.contexts(text))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_autoencoder_equals_diffusers() -> None:
+    torch.manual_seed(0)
+    channels = (16, 32)
+    theirs = AutoencoderKL(
+        block_out_channels=channels,
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        layers_per_block=2,
+        norm_num_groups=8,
+    ).eval()
+    ours = Vae(channels, groups=8).eval()
+    ours.load_state_dict(
+        {name.replace("nin_shortcut", "conv_shortcut"): v for name, v in theirs.state_dict().items()},
+        strict=False,
+    )
+    missing = set(ours.state_dict()) - set(theirs.state_dict())
+    assert not missing
+    picture, latents = torch.rand(1, 3, 16, 24) * 2 - 1, torch.randn(1, 4, 8, 12)
+    torch.testing.assert_close(
+        ours.encode(picture), theirs.encode(picture).latent_dist.mean, rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(ours.decode(latents), theirs.decode(latents).sample, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "control", "millions"), [(SD15, True, (860, 361)), (SDXL, False, (2567,))]
+)
+def test_full_size_has_the_published_number_of_weights(config: Config, control: bool, millions: Any) -> None:
+    with torch.device("meta"):
+        step = Step(config, control=control)
+    networks = [step.unet, *([step.controlnet] if step.controlnet is not None else [])]
+    found = tuple(round(sum(p.numel() for p in network.parameters()) / 1e6) for network in networks)
+    assert found == millions
+
+
+def test_the_work_of_a_step_is_what_the_issue_states() -> None:
+    assert flops(job_of("step", tiny=False)) / 1e12 == pytest.approx(2.17, rel=0.05)
+
+
+def run_command(folder: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    out = folder / "gpu.json"
+    fixed = ["--device", "cpu", "--tiny", "--no-build", "--out", str(out), "--work", str(folder)]
+    code = command.main([*fixed, *more])
+    return code, json.loads(out.read_text())
+
+
+def test_smoke(tmp_path: Path) -> None:
+    code, written = run_command(tmp_path, "--stage", "correctness,kernels,raster,step,refine,sdxl")
+    rows = {(row["stage"], row["name"]): row for row in written["rows"]}
+    assert code == 0
+    failed = [row for row in written["rows"] if "failed" in row["note"] or "WRONG" in row["note"]]
+    assert not failed
+    for stage in ("step", "sdxl", "refine"):
+        ours = rows[stage, "hoirt"]
+        assert ours["milliseconds"] > 0
+        assert {"torch.compile"} <= ours["ratios"].keys()
+    assert rows["step", "diffusers eager"]["milliseconds"] > 0
+    assert rows["step", "onnxruntime"]["milliseconds"] > 0
+    assert "0 of 20 steps from graphs" in rows["step", "hoirt"]["note"]
+    assert "0.00e+00" in rows["correctness", "loop"]["note"]
+    assert written["environment"]["flops"] > 0 and written["environment"]["versions"]["torch"]
+
+
+def test_a_budget_that_is_spent_leaves_what_was_measured(tmp_path: Path) -> None:
+    started = time.monotonic()
+    code, written = run_command(tmp_path, "--budget", "5.2", "--stage", "step,refine")
+    assert code == 0 and time.monotonic() - started < 60
+    notes = [row["note"] for row in written["rows"]]
+    assert any("time budget was spent" in note for note in notes)
+    assert written["rows"][0]["milliseconds"] > 0
+
+
+def test_one_part_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
+    session = Session("cpu", True, tmp_path / "out.json", 60.0)
+    with session.attempt("step", "broken"):
+        raise ValueError("no such thing")
+    session.add("step", "whole", 2.0)
+    session.add("step", "slow", 6.0)
+    session.ratios("step", "whole")
+    written = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert written[0]["note"] == "failed: ValueError: no such thing"
+    assert written[1]["ratios"] == {"slow": 3.0}
+
+
+def test_unknown_stages_and_a_missing_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--stage", "speed"])
+    assert "choose some of" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert command.main(["--out", str(tmp_path / "x.json")]) == 2
+        assert "no GPU" in capsys.readouterr().err and not (tmp_path / "x.json").exists()
+
+
+def test_nothing_beyond_torch_and_numpy_is_needed(tmp_path: Path) -> None:
+    """A fresh process in which every other package of the project is hidden."""
+    hidden = (
+        "openvino", "tokenizers", "safetensors", "PIL", "tqdm", "onnx", "onnxruntime", "diffusers",
+        "transformers", "scipy", "trimesh", "fast_simplification", "pytest", "ml_dtypes", "onnxscript",
+    )  # fmt: skip
+    code = f"""
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {hidden!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hide())
+import importlib.util as util
+find = util.find_spec
+util.find_spec = lambda name, package=None: None if name in {hidden!r} else find(name, package)
+from bench.gpu.__main__ import main
+stages = "correctness,raster,tiny"
+out = ["--out", {str(tmp_path / "gpu.json")!r}, "--work", {str(tmp_path)!r}]
+raise SystemExit(main(["--device", "cpu", "--tiny", "--no-build", "--stage", stages, *out]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert not [row for row in rows if "failed" in row["note"]]
+    notes = {row["name"]: row["note"] for row in rows if row["stage"] == "tiny"}
+    assert "not installed" in notes["diffusers eager"] and "needs onnx" in notes["onnxruntime"]
