@@ -14,10 +14,11 @@ _RUNTIMES: dict[str, Runtime | PythonRuntime] = {
     "openvino": Runtime(
         library=_FOLDER / "_backend_openvino.so", package="openvino", libraries="libs/libopenvino.so.*"
     ),
+    "tensorrt": PythonRuntime("hoirt.backends.tensorrt", "tensorrt", "tensorrt", ("cuda",)),
     "aoti": PythonRuntime("hoirt.backends.aoti", "torch", "aoti", ("cuda",)),
     "onnxruntime": PythonRuntime("hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime", ("cpu", "cuda")),
     "onnxruntime-tensorrt": PythonRuntime(
-        "hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime-gpu", automatic=()
+        "hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime-gpu", (), "TensorrtProvider"
     ),
 }
 _loaded: dict[str, Backend] = {}

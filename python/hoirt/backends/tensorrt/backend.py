@@ -31,6 +31,7 @@ class Backend:
     """See hoirt.backends.interface.Backend. Thread-safe; engines are built one at a time."""
 
     name = "tensorrt"
+    keyed_by_threads = False
     devices: tuple[str, ...] = ("cuda",)
 
     def __init__(self) -> None:
