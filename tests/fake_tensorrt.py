@@ -37,6 +37,43 @@ class Plan:
         return b"fake plan " + json.dumps({"number": number}).encode()
 
 
+class Errors:
+    """Of a parser or a refitter."""
+
+    num_errors = 0
+
+    def get_error(self, index: int) -> Any:
+        return SimpleNamespace(
+            node_operator=lambda: "Conv", node_name=lambda: "/conv", desc=lambda: "not understood"
+        )
+
+
+def report(monitor: Any, steps: int) -> bool:
+    """From a thread of the library's own; the inner phase is one step of the outer."""
+    answers: list[bool] = []
+
+    def work() -> None:
+        monitor.phase_start("Building", None, steps)
+        for step in range(steps):
+            monitor.phase_start("Tactics", "Building", 2)
+            for inner in range(2):
+                answers.append(monitor.step_complete("Tactics", inner))
+                if not answers[-1]:
+                    break
+            monitor.phase_finish("Tactics")
+            if not answers[-1]:
+                break
+            answers.append(monitor.step_complete("Building", step))
+            if not answers[-1]:
+                break
+        monitor.phase_finish("Building")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return all(answers)
+
+
 def make(version: str) -> Any:
     """A fresh module of that version."""
     return _Module(version).module
@@ -109,7 +146,7 @@ class _Module:
                 if not ported(self._logger, "build_serialized_network"):
                     return None
                 assert network.typed and network.file is not None
-                if not self._report(config.progress_monitor):
+                if not report(config.progress_monitor, fake.steps):
                     self._logger.log(Severity.ERROR, "build cancelled")
                     return None
                 stripped = BuilderFlag.STRIP_PLAN in config.flags
@@ -121,31 +158,6 @@ class _Module:
                 )
                 config.cache.content += b"."
                 return plan.serialise()
-
-            def _report(self, monitor: Any) -> bool:
-                """From a thread of the library's own; the inner phase is one step of the outer."""
-                answers: list[bool] = []
-
-                def work() -> None:
-                    monitor.phase_start("Building", None, fake.steps)
-                    for step in range(fake.steps):
-                        monitor.phase_start("Tactics", "Building", 2)
-                        for inner in range(2):
-                            answers.append(monitor.step_complete("Tactics", inner))
-                            if not answers[-1]:
-                                break
-                        monitor.phase_finish("Tactics")
-                        if not answers[-1]:
-                            break
-                        answers.append(monitor.step_complete("Building", step))
-                        if not answers[-1]:
-                            break
-                    monitor.phase_finish("Building")
-
-                thread = threading.Thread(target=work)
-                thread.start()
-                thread.join()
-                return all(answers)
 
         class Config:
             def __init__(self, logger: Any) -> None:
@@ -188,16 +200,6 @@ class _Module:
                 if not all(0 <= a <= b <= c for a, b, c in zip(min, opt, max, strict=True)):
                     raise RuntimeError("Shape provided for min is inconsistent with other shapes.")
                 self.ranges[input] = (tuple(min), tuple(opt), tuple(max))
-
-        class Errors:
-            """Of a parser or a refitter."""
-
-            num_errors = 0
-
-            def get_error(self, index: int) -> Any:
-                return SimpleNamespace(
-                    node_operator=lambda: "Conv", node_name=lambda: "/conv", desc=lambda: "not understood"
-                )
 
         class OnnxParser(Errors):
             def __init__(self, network: Any, logger: Any) -> None:
@@ -313,7 +315,9 @@ class _Module:
                         if tensor.name in self._plan.weights:
                             array = np.ascontiguousarray(self._plan.weights[tensor.name])
                             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-                    self._session = onnxruntime.InferenceSession(self._model.SerializeToString())
+                    options = onnxruntime.SessionOptions()
+                    options.intra_op_num_threads = 1  # no threads of its own, which would outlive a test
+                    self._session = onnxruntime.InferenceSession(self._model.SerializeToString(), options)
                 names = [port.name for port in self._model.graph.output]
                 return dict(zip(names, self._session.run(names, given), strict=True))
 

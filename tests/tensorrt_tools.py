@@ -1,12 +1,21 @@
-"""A device in CPU memory and a small network, for the tests of the backend tensorrt."""
+"""A device in CPU memory, a small network and the fixtures of the tests of the backend tensorrt."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
+import fake_tensorrt
 import numpy as np
 import onnx
+import pytest
+from hoirt.backends import devices
+from hoirt.backends.tensorrt import Backend, Engine, Options, Profile
+from hoirt.backends.tensorrt.library import Library
+
+DEVICE = "cuda:0"
+AROUND = Profile(batch=(1, 2, 4), pixels=(32, 64, 128))
 
 
 class Memory:
@@ -75,3 +84,48 @@ def write_network(path: Path, seed: int = 0) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     onnx.save(model, str(path), save_as_external_data=True, location=f"{path.stem}.bin", size_threshold=100)
     return path
+
+
+@pytest.fixture(params=["10.16.1.11", "11.4.0.106"])
+def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    made = fake_tensorrt.make(request.param)
+    monkeypatch.setitem(sys.modules, "tensorrt", made)
+    monkeypatch.setattr(Library, "_one", None)
+    return made
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    made = Device()
+    monkeypatch.setattr(devices, "open_device", lambda name: made)
+    return made
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return write_network(tmp_path / "step.onnx")
+
+
+def opened(path: Path, **options: Any) -> Engine:
+    how = {"precision": "fp32", "cache_path": ""} | {
+        key: options.pop(key)
+        for key in ("precision", "cache_path", "report", "cancel", "shapes")
+        if key in options
+    }
+    made = Options(**{"profiles": (AROUND.exact(), AROUND), **options})
+    return Backend().open_engine(str(path), device=DEVICE, options=made, **how)
+
+
+def inputs(n: int = 2, h: int = 8, w: int = 8) -> dict[str, Any]:
+    rng = np.random.default_rng(n + h)
+    return {
+        "sample": rng.standard_normal((n, 4, h, w)).astype(np.float32),
+        "scale": rng.uniform(0.5, 2, n).astype(np.float32),
+    }
+
+
+def run(engine: Engine, given: dict[str, Any], stream: int = 7) -> Any:
+    memories = {name: Memory.of(array) for name, array in given.items()}
+    made = engine(memories, {"prediction": None}, stream)
+    assert made is not None
+    return made["prediction"].array

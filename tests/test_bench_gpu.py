@@ -15,10 +15,11 @@ from diffusers import AutoencoderKL
 
 from bench.gpu import __main__ as command
 from bench.gpu.layers import waves
-from bench.gpu.models import SD15, SDXL, TINY, TINY_SDXL, Config, Step, Vae
+from bench.gpu.models import SD15, SDXL, TINY, TINY_SDXL, Config, Step
 from bench.gpu.networks import flops, job_of
 from bench.gpu.peers import diffusers_modules
 from bench.gpu.session import Session
+from bench.gpu.vae import Vae
 
 torch.set_num_threads(1)
 

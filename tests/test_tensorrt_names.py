@@ -42,7 +42,7 @@ KINDS = {
 }
 OURS = {  # the same variable names for things of our own
     ("build.py", "profile"): {"shapes", "key"},
-    ("engine.py", "context"): {"context", "lock", "outputs", "block"},
+    ("engine.py", "context"): {"context", "lock", "outputs", "block", "staged"},
 }
 ELEVEN_ONLY = {("Refitter", "release_refit_resources")}  # behind a question for the version
 TEN_ONLY = {("NetworkDefinitionCreationFlag", "STRONGLY_TYPED")}

@@ -21,7 +21,7 @@ from bench.gpu import native
 from bench.gpu.session import Session, text_of
 
 STAGES = ("correctness", "kernels", "raster", "tiny", "step", "refine", "sdxl")
-RESULTS = Path(__file__).parents[1] / "results" / "gpu.json"
+RESULTS = Path(__file__).parents[1] / "results" / "gpu" / "results.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -53,7 +53,7 @@ def run(session: Session) -> None:
 
 
 def loop_difference(device: str) -> tuple[float, int, str]:
-    """Largest difference of two runs of the denoise loop, here and on `device`, of one small network."""
+    """Largest difference of two runs of the loop, on the CPU and on `device`, with the same small network."""
     from hoirt import _core, schedules
     from hoirt.backends.devices import open_device
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from bench.gpu import networks, peers
-from bench.gpu.models import Vae
 from bench.gpu.networks import GUIDANCE, SCHEDULER, STEPS, Networks, Whole, array
 from bench.gpu.session import Session
+from bench.gpu.vae import Vae
 
 SCALING = 0.18215
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]  # (known, mask, inpaint) -> latents

@@ -86,14 +86,13 @@ class Session:
         return row
 
     def ratios(self, stage: str, ours: str) -> None:
-        """Adds to the row `ours` of a stage how many times faster it is than each other row of the stage."""
+        """Adds to the row `ours` how many times faster it is than each other row of the stage."""
         rows = [row for row in self.rows if row.stage == stage and row.milliseconds]
         for row in rows:
             if row.name == ours:
-                others = {other.name: other.milliseconds for other in rows if other is not row}
-                row.ratios |= {
-                    name: ms / row.milliseconds for name, ms in others.items() if ms and row.milliseconds
-                }
+                for other in rows:
+                    if other is not row and other.milliseconds and row.milliseconds:
+                        row.ratios[other.name] = other.milliseconds / row.milliseconds
         self.write()
 
     @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hoirt.backends.tensorrt import driver
 from hoirt.backends.tensorrt.build import parser_errors, with_converted
 from hoirt.backends.tensorrt.library import Library
 from hoirt.backends.tensorrt.precision import Precision, narrowed
@@ -47,6 +49,7 @@ class _Context:
     context: Any
     block: Block | None
     outputs: dict[str, Shape]
+    staged: dict[str, Any] = field(default_factory=dict)  # aligned memory for tensors that are not
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -105,7 +108,11 @@ class Engine:
         context = self._context(stream, shapes)
         with context.lock:
             for tensor in self.inputs:
-                self._bind(context, tensor, inputs[tensor.name])
+                value = inputs[tensor.name]
+                bound = self._bind(context, tensor, value)
+                if bound is not value:
+                    driver.copy(bound.address, value.address, _bytes(value), stream)
+            late = []
             for tensor in self.outputs:
                 given = outputs.get(tensor.name)
                 wanted = context.outputs[tensor.name]
@@ -113,21 +120,32 @@ class Engine:
                     given = made[tensor.name] = self.device.empty(wanted, tensor.dtype)
                 elif tuple(given.shape) != wanted:
                     raise InputError(f"the output {tensor.name} is {wanted}, not {tuple(given.shape)}")
-                self._bind(context, tensor, given)
+                bound = self._bind(context, tensor, given)
+                if bound is not given:
+                    late.append((given, bound))
             if not context.context.execute_async_v3(stream):
                 raise self.library.failure("running the engine failed")
+            for given, bound in late:
+                driver.copy(given.address, bound.address, _bytes(given), stream)
         return made or None
 
-    def _bind(self, context: _Context, tensor: Tensor, value: Any) -> None:
+    def _bind(self, context: _Context, tensor: Tensor, value: Any) -> Any:
+        """Gives the tensor to the engine, or aligned memory in its place, which is returned.
+
+        TensorRT wants every address aligned, and the conditional half of a small input is not.
+        """
         address = getattr(value, "address", None)
         if address is None:
             raise BackendError(f"the tensor {tensor.name} is not on the device: {type(value).__name__}")
         if str(value.dtype) != tensor.dtype:
             raise InputError(f"the tensor {tensor.name} is {tensor.dtype}, not {value.dtype}")
         if address % ALIGNMENT:
-            raise BackendError(f"the tensor {tensor.name} is not aligned to {ALIGNMENT} bytes: {address:#x}")
-        if not context.context.set_tensor_address(tensor.name, address):
+            if tensor.name not in context.staged:
+                context.staged[tensor.name] = self.device.empty(tuple(value.shape), tensor.dtype)
+            value = context.staged[tensor.name]
+        if not context.context.set_tensor_address(tensor.name, value.address):
             raise self.library.failure(f"binding the tensor {tensor.name} failed")
+        return value
 
     def _context(self, stream: int, shapes: Mapping[str, Shape]) -> _Context:
         key = stream, tuple(shapes.items())
@@ -228,3 +246,10 @@ class Engine:
             if not refit():
                 raise self.library.failure("replacing the weights failed")
             self.library.release_refit(refitter)
+
+
+def _bytes(value: Any) -> int:
+    """Of a tensor on the device."""
+    shape: tuple[int, ...] = value.shape
+    sizes = {"float16": 2, "bfloat16": 2, "float32": 4, "int32": 4, "int64": 8, "uint8": 1, "bool": 1}
+    return math.prod(shape) * sizes[str(value.dtype)]
