@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import hoirt
 import numpy as np
 from hoirt import _core, backends, schedules
+from hoirt.backends.choice import arithmetic_of
 from hoirt.packs import Pack, open_pack
-from hoirt.pipeline.models import arithmetic_of
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -100,7 +100,7 @@ class Steps:
     def networks(self) -> dict[str, _core.Network]:
         """The pack's `step`, and what is run once before it."""
         runtime = backends.load()
-        precision = arithmetic_of(self.precision, runtime.precisions)
+        precision = arithmetic_of(self.precision, runtime.precisions())
         return {
             role: runtime.open(str(self.pack.network_file(role)), precision=precision, threads=self.threads)
             for role in ("step", "hint", "time", "context")

@@ -80,8 +80,7 @@ def record_states(
     if not 1 <= per_example <= steps:
         raise InputError(f"per_example must be between 1 and steps ({steps}), not {per_example}")
     models = _Recording(pack, precision=precision, threads=threads)
-    refiner = Refiner.__new__(Refiner)
-    refiner._models = models
+    refiner = Refiner._of(lambda: models)
     states: list[State] = []
     stride = steps // per_example
     for index, example in enumerate(examples):

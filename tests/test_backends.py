@@ -11,7 +11,7 @@ import hoirt.backends
 import numpy as np
 import pytest
 from hoirt import BackendError, InputError
-from hoirt.backends import cache
+from hoirt.backends import cache, registry
 from hoirt.backends.runtime import Runtime
 from onnx_models import conv_net, inputs_for
 
@@ -41,7 +41,7 @@ def test_unknown_name():
 
 def test_missing_library_and_the_reason_in_available(monkeypatch, tmp_path):
     missing = tmp_path / "_backend_none.so"
-    monkeypatch.setattr(hoirt.backends, "_RUNTIMES", {"none": runtime(missing)})
+    monkeypatch.setattr(registry, "_RUNTIMES", {"none": runtime(missing)})
     with pytest.raises(BackendError, match=r"none.*_backend_none\.so"):
         hoirt.backends.load("none")
     with pytest.raises(BackendError, match="none"):

@@ -71,14 +71,14 @@ def test_it_repairs_a_hand_and_nothing_else(tiny: hoirt.Refiner, seed: int) -> N
 @pytest.fixture(scope="module", params=["fp32", "bf16"])
 def precision(request: pytest.FixtureRequest, cache_folder: Path) -> str:
     name: str = request.param
-    possible = backends.load().precisions
+    possible = backends.load().precisions()
     if name not in possible:
         pytest.skip(f"OpenVINO runs {', '.join(possible)} on this processor, not {name}")
     return name
 
 
 def test_auto_takes_the_fastest_precision_that_the_pack_bears(tiny: hoirt.Refiner) -> None:
-    fastest = next(name for name in backends.load().precisions if name in ("fp32", "bf16"))
+    fastest = next(name for name in backends.load().precisions() if name in ("fp32", "bf16"))
     assert (tiny.backend, tiny.precision) == ("openvino", fastest)
 
 
@@ -107,7 +107,7 @@ def test_a_hand_does_not_depend_on_its_neighbour(precision: str) -> None:
 
 
 def test_bf16_draws_the_same_hand(cache_folder: Path) -> None:
-    if "bf16" not in backends.load().precisions:
+    if "bf16" not in backends.load().precisions():
         pytest.skip("OpenVINO does not run bf16 on this processor")
     picture = make_picture(SEEDS[0], hands=1)
     hand = picture.hands[0]

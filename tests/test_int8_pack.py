@@ -9,10 +9,10 @@ import hoirt
 import numpy as np
 import pytest
 from blobs import outside_is_identical, scene
+from hoirt.backends.choice import arithmetic_of
 from hoirt.cli.main import main
 from hoirt.errors import InputError
 from hoirt.packs import open_pack
-from hoirt.pipeline.models import arithmetic_of
 from pack_tools import load_manifest
 
 from export.int8.pack import Report, quantize_pack

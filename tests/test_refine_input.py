@@ -72,7 +72,10 @@ def test_wrong_refiners(random_pack: Path, tmp_path: Path) -> None:
         ({"pack": tmp_path}, hoirt.PackError),
         ({"device": "cuda"}, hoirt.BackendError),
         ({"device": "abacus"}, hoirt.InputError),
-        ({"precision": "fp8"}, hoirt.InputError),
+        ({"device": "cuda:x"}, hoirt.InputError),
+        ({"device": None}, hoirt.InputError),
+        ({"precision": "fp7"}, hoirt.InputError),
+        ({"precision": "fp8", "backend": "openvino"}, hoirt.BackendError),
         ({"threads": 0}, hoirt.InputError),
         ({"backend": "abacus"}, hoirt.InputError),
     ):

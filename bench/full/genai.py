@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from hoirt import _core, backends, schedules
 from hoirt.backends.cache import path_for
+from hoirt.backends.networks import EXACT
 from hoirt.packs import open_pack
-from hoirt.pipeline.models import EXACT
 from torch import Tensor, nn
 
 from bench.full import work

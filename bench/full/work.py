@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hoirt import backends
+from hoirt.backends.networks import EXACT
 from hoirt.packs import Pack
-from hoirt.pipeline.models import EXACT
 from numpy.typing import NDArray
 from PIL import Image
 

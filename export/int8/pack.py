@@ -76,7 +76,7 @@ def quantize_pack(
     _check(source, Path(out), count, precision)
     if precision == "auto":
         borne = {"fp32", source.settings.precision}
-        precision = next(p for p in backends.load().precisions if p in borne and p in PRECISIONS)
+        precision = next(p for p in backends.load().precisions() if p in borne and p in PRECISIONS)
     with new_pack(Path(out), overwrite=overwrite) as folder:
         say(f"recording what the step network is given, {precision}")
         size = source.settings.crop

@@ -31,9 +31,10 @@ def doctor() -> dict[str, Any]:
     """A plain dict, fit for JSON, that never raises for a broken part but names the reason.
 
     Keys: `hoirt`, `python`, `platform`, `libraries` (name -> version), `cpu` (`cores`, `features`), `core`
-    (version or reason), `backends` (name -> version or reason), `precisions` (backend -> those that this
-    machine runs, the fastest first), `cuda`, `cache` (`folder`, `writable`),
-    `packs` (name -> "ok" or reason), `healthy`: whether refine() with the bundled pack can work here.
+    (version or reason), `backends` (name -> version or reason), `precisions` (backend -> those that it
+    runs on this processor, the fastest first), `automatic` (device -> the backend that "auto" takes there,
+    with the reasons for what it passes over), `cuda`, `cache` (`folder`, `writable`), `packs` (name -> "ok"
+    or reason), `healthy`: whether refine() with the bundled pack can work here.
     """
     report: dict[str, Any] = {
         "hoirt": __version__,
@@ -44,13 +45,14 @@ def doctor() -> dict[str, Any]:
         "core": _core(),
         "backends": _backends(),
         "precisions": _precisions(),
+        "automatic": {device: _automatic(device) for device in ("cpu", "cuda")},
         "cuda": _cuda(),
         "cache": _cache(),
         "packs": _packs(),
     }
     report["healthy"] = (
         not report["core"].startswith("unavailable")
-        and any(not text.startswith("unavailable") for text in report["backends"].values())
+        and not report["automatic"]["cpu"].startswith("none")
         and bool(report["packs"])
         and all(text.startswith("ok") for text in report["packs"].values())
     )
@@ -97,11 +99,23 @@ def _precisions() -> dict[str, list[str]]:
     except ImportError:
         return {}
     works = [name for name, text in backends.available().items() if not text.startswith("unavailable")]
-    return {name: list(backends.load(name).precisions) for name in works}
+    loaded = [backends.load(name) for name in works]
+    return {backend.name: backend.precisions() for backend in loaded if "cpu" in backend.devices}
+
+
+def _automatic(device: str) -> str:
+    try:
+        from hoirt.backends.choice import choose
+
+        choice = choose(device)
+    except (ImportError, HoirtError) as error:
+        return "none: " + "; ".join(str(error).splitlines())
+    passed = "".join(f"; {reason}" for reason in choice.reasons.values())
+    return f"{choice.backend.name}{passed}"
 
 
 def _cuda() -> str:
-    """Of the CUDA kernels; networks run on the CPU in this version."""
+    """Of the CUDA kernels."""
     try:
         from hoirt import _core_cuda
     except ImportError as error:

@@ -10,12 +10,14 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _SUBFOLDER = "networks"
+PACKAGES = "aoti-"  # how the names of folders begin that hold packages
 _LIMIT = 16 * 2**30  # bytes; the least recently written blobs go first
 
 
@@ -65,8 +67,17 @@ def path_for(
 
 
 def clear() -> int:
-    """Deletes every compiled network; returns the number of files. Networks that are open go on working."""
-    return _remove(_files(folder()))
+    """Deletes every compiled network; returns the number of files. Networks that are open go on working.
+
+    Folders with packages of `hoirt pack compile`, which `prune` never touches, count as one each.
+    """
+    removed = _remove(_files(folder()))
+    where = folder()
+    for path in sorted(where.glob(f"{PACKAGES}*")) if where is not None else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+            removed += 1
+    return removed
 
 
 def prune(limit: int = _LIMIT) -> int:

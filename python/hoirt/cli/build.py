@@ -114,15 +114,16 @@ def load_exporter() -> dict[str, ModuleType]:
             f"building packs needs {', '.join(missing)}, which this environment has not got: "
             "pip install 'hoirt[export]'"
         )
-    if PACKAGE not in sys.modules:
-        _find_in_checkout()
+    find_in_checkout()
     return {
         name: importlib.import_module(f"{PACKAGE}.building.{name}") for name in ("request", "plan", "run")
     }
 
 
-def _find_in_checkout() -> None:
+def find_in_checkout() -> None:
     """In a checkout the exporter is the folder `export` beside `python`; a wheel has it as PACKAGE."""
+    if PACKAGE in sys.modules:
+        return
     folder = Path(__file__).resolve().parents[3] / "export"
     start = folder / "__init__.py"
     if not (folder / "building" / "run.py").is_file():

@@ -1,4 +1,4 @@
-"""`hoirt pack info|verify|build|quantize`: what a pack holds, whether it is sound, and making one."""
+"""`hoirt pack info|verify|build|quantize|compile`: what a pack holds, whether it is sound, making one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hoirt.cli import build, quantize
+from hoirt.cli import build, compile, quantize
 from hoirt.errors import InputError, PackError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def add_parser(
         parser.set_defaults(run=run)
     build.add_parser(actions, common)
     quantize.add_parser(actions, common)
+    compile.add_parser(actions, common)
 
 
 def run(args: argparse.Namespace) -> int:

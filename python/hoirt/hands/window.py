@@ -43,18 +43,39 @@ class Window:
         Where the window hangs over the border, the samples at the edge are repeated. Only the part on the
         picture is resampled, so the cost does not grow with the window. `smooth` as in `resize`.
         """
-        across = _inner(self.left, self.width, picture.shape[1], size[1])
-        down = _inner(self.top, self.height, picture.shape[0], size[0])
+        seen = self.seen((picture.shape[0], picture.shape[1]), size)
+        inner = resize(picture, seen.size, box=seen.box, smooth=smooth)
+        (height, width), (rows, columns) = size, seen.size
+        margins = [(seen.top, height - seen.top - rows), (seen.left, width - seen.left - columns)]
+        return np.pad(inner, margins + [(0, 0)] * (picture.ndim - 2), mode="edge")
+
+    def seen(self, picture: tuple[int, int], size: tuple[int, int]) -> Seen:
+        """The samples of `size` (h, w) that see nothing but the picture of that size (H, W)."""
+        across = _inner(self.left, self.width, picture[1], size[1])
+        down = _inner(self.top, self.height, picture[0], size[0])
         box = (across.start, down.start, across.stop, down.stop)
-        inner = resize(picture, (down.count, across.count), box=box, smooth=smooth)
-        margins = [down.margins(size[0]), across.margins(size[1])] + [(0, 0)] * (picture.ndim - 2)
-        return np.pad(inner, margins, mode="edge")
+        return Seen(box, (down.count, across.count), down.first, across.first)
 
     def clipped(self, size: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the part that lies on a picture of `size` (H, W); empty slices if none does."""
         top, left = max(self.top, 0), max(self.left, 0)
         bottom, right = min(self.top + self.height, size[0]), min(self.left + self.width, size[1])
         return slice(top, max(top, bottom)), slice(left, max(left, right))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Samples of a window that lie on the picture.
+
+    Attributes:
+        box: (x0, y0, x1, y1), what they see of the picture. size: (rows, columns) of them. top, left: of
+            the first.
+    """
+
+    box: Box
+    size: tuple[int, int]
+    top: int
+    left: int
 
 
 @dataclass(frozen=True)
@@ -65,10 +86,6 @@ class _Inner:
     count: int
     start: float
     stop: float
-
-    def margins(self, size: int) -> tuple[int, int]:
-        """How many samples lie before and after."""
-        return self.first, size - self.first - self.count
 
 
 def _inner(start: int, length: int, pixels: int, size: int) -> _Inner:

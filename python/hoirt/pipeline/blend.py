@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hoirt.hands.mask import soften
 from hoirt.imaging import resize
+from hoirt.pipeline.arrays import Arrays
 from hoirt.pipeline.regions import Region
 
 _BAND = 256  # rows at a time: a hand that fills an 8k picture must not need gigabytes
 
 
-def blend(
-    pixels: NDArray[np.uint8], changed: NDArray[np.uint8], region: Region, colours: NDArray[np.float32]
-) -> None:
+def blend(arrays: Arrays, pixels: Any, changed: NDArray[np.uint8], region: Region, colours: Any) -> None:
     """Writes a region's `colours` (h, w, 3), float32 0..255 at working size, into `pixels` (H, W, 3) in
-    place.
+    place; both where `arrays` works.
 
     Sets `changed` (H, W) to 1 over the region's mask; pixels outside are not touched.
     """
-    from hoirt import _core
-
     window = region.window
     opacity = soften(region.mask, region.feather, fade_at_border=not region.whole)
     hole = region.mask.astype(np.float32)
-    rows, columns = window.clipped((pixels.shape[0], pixels.shape[1]))
+    rows, columns = window.clipped((changed.shape[0], changed.shape[1]))
     scale_x, scale_y = hole.shape[1] / window.width, hole.shape[0] / window.height
     for start in range(rows.start, rows.stop, _BAND):
         band = slice(start, min(start + _BAND, rows.stop))
@@ -43,7 +42,5 @@ def blend(
         if not inside.any():
             continue
         alpha = np.where(inside, resize(opacity, size, box=box), np.float32(0))
-        pixels[band, columns] = _core.paste(
-            np.ascontiguousarray(pixels[band, columns]), resize(colours, size, box=box), alpha, 0, 0
-        )
+        arrays.paste(pixels, arrays.resize(colours, size, box), alpha, band.start, columns.start)
         changed[band, columns] |= inside

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from hoirt.errors import BackendError, InputError
+from hoirt.errors import InputError
 from hoirt.hands.detect import Detector
 from hoirt.hands.landmarker import Landmarker, PackLandmarker
 from hoirt.hands.mesh import MeshEstimator
 from hoirt.packs import Pack, open_pack
 from hoirt.packs.tasks import STEP_VARIANTS
+from hoirt.pipeline.arrays import Arrays, HostArrays
 from hoirt.pipeline.find import HandFinder
 from hoirt.pipeline.inpaint import Inpainter
 from hoirt.pipeline.regions import RegionPlanner
 from hoirt.pipeline.text import TextEncoder
 
 if TYPE_CHECKING:
-    from hoirt._core import Backend, Network
+    from hoirt._core import Network
+    from hoirt.backends.choice import Choice
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-# In bfloat16 a time of 500 has three digits, and its sines are noise. Run once a picture, exactness is free.
-EXACT = ("time",)
+DECIDING = ("detector", "mesh")  # networks whose outputs the host decides by
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
 
 
@@ -32,8 +32,10 @@ class Models:
 
     Attributes:
         title: name and version of the pack. backend: name of the runtime. precision: of its arithmetic.
+        device: "cpu", or "cuda:" and an index. backend_reasons: as in Choice.
         settings: the pack's defaults. scheduler: the config of the sampler it was trained for.
         find: pixels -> hands. embed: prompt -> context. plan: hands -> regions. inpaint: regions -> colours.
+        arrays: where all of that happens.
         parallel_strengths: whether the adaptive procedure runs all its strengths as one batch. A CPU is busy
             with one already, and in order the procedure stops early.
     """
@@ -50,19 +52,24 @@ class Models:
         landmarker: str | os.PathLike[str] | None = None,
     ) -> None:
         """Arguments as in Refiner."""
-        _check(device, precision, threads)
+        from hoirt.backends.choice import choose, parse_device
+
+        parse_device(device)
+        _check_threads(threads)
         opened = open_pack(pack)
         self.title = f"{opened.name} {opened.manifest.version}"
         self.settings = opened.settings
         self.scheduler = opened.manifest.scheduler
-        from hoirt import backends
-
-        runtime = backends.load(backend)
-        self.backend = runtime.name
-        self.precision = _choose(precision, self.settings.precision, runtime.precisions)
-        self._arithmetic = arithmetic_of(self.precision, runtime.precisions)
-        open_one = self._opener(opened, runtime, threads or 0, cache)
+        choice = choose(device, backend, pack=opened, precision=precision)
+        self.backend = choice.backend.name
+        self.backend_reasons = dict(choice.reasons)
+        self.device = choice.device
+        self.precision = choice.precision
+        open_one = self._opener(opened, choice, threads or 0, cache)
         networks = self._open_all(opened, open_one)
+        self.arrays = _arrays(choice.device)
+        if choice.device != "cpu":
+            networks |= {role: _on_host(networks[role]) for role in DECIDING if role in networks}
         encoders = [(networks["text_encoder"], opened.tokenizer_file())]
         second = opened.tokenizer_2_file()
         if second is not None:
@@ -71,7 +78,7 @@ class Models:
         stored = opened.landmarker_file()
         if detector is None and stored is not None:
             detector = PackLandmarker(stored)
-        self.embed = TextEncoder(encoders, networks["context"])
+        self.embed = TextEncoder(encoders, networks["context"], self.arrays)
         self.find = HandFinder(
             networks.get("detector"),
             self._mesh(opened, networks["mesh"]) if "mesh" in networks else None,
@@ -79,8 +86,8 @@ class Models:
             landmarker=detector,
         )
         self.plan = RegionPlanner(self.settings)
-        self.inpaint = Inpainter(networks, self.settings.vae, open_one)
-        self.parallel_strengths = False
+        self.inpaint = Inpainter(networks, self.settings.vae, open_one, self.arrays)
+        self.parallel_strengths = choice.device != "cpu"
 
     def _open_all(self, pack: Pack, open_one: Callable[[str], Network]) -> dict[str, Network]:
         """All networks but the step's variants, which are opened when they are first asked for."""
@@ -88,8 +95,8 @@ class Models:
         with ThreadPoolExecutor(len(roles)) as pool:
             return dict(zip(roles, pool.map(open_one, roles), strict=True))
 
-    def _opener(self, pack: Pack, runtime: Backend, threads: int, cache: bool) -> Callable[[str], Network]:
-        from hoirt.backends.cache import path_for
+    def _opener(self, pack: Pack, choice: Choice, threads: int, cache: bool) -> Callable[[str], Network]:
+        from hoirt.backends.networks import open_network
 
         def open_one(role: str) -> Network:
             if not pack.has(role):
@@ -97,18 +104,7 @@ class Models:
                     f"the pack {pack.name} has no network {role}, which reuse= needs; "
                     f"reuse is possible with packs that `hoirt pack info` shows it for"
                 )
-            precision = "fp32" if role in EXACT else self._arithmetic
-            blob = ""
-            if cache:
-                blob = path_for(
-                    pack.network_hash(role),
-                    backend=runtime.name,
-                    version=runtime.version,
-                    precision=precision,
-                    threads=threads,
-                )
-            path = str(pack.network_file(role))
-            return runtime.open(path, cache_path=blob, precision=precision, threads=threads)
+            return open_network(pack, role, choice, threads=threads, cache=cache)
 
         return open_one
 
@@ -124,32 +120,21 @@ class Models:
         )
 
 
-def arithmetic_of(precision: str, possible: Sequence[str]) -> str:
-    """What a backend is asked for: an int8 step is int8 in its graph, so of "int8" it is what else there is.
+def _on_host(network: Network) -> Network:
+    from hoirt.pipeline.device_arrays import Downloading
 
-    possible: the precisions of the backend, the fastest first.
-    """
-    return next(name for name in possible if name in ("fp32", "bf16")) if precision == "int8" else precision
+    return cast("Network", Downloading(network))
 
 
-def _choose(asked: str, stored: str, possible: Sequence[str]) -> str:
-    """The precision of a pack that bears `stored`, on a runtime with the `possible`, the fastest first."""
-    if asked == "int8" and stored != "int8":
-        raise InputError(
-            "the step of this pack is not quantised to int8; build the pack with --precision int8, "
-            "or make an int8 pack of it with: hoirt pack quantize PACK -o OUT"
-        )
-    if asked != "auto":
-        return asked
-    return "int8" if stored == "int8" else next(name for name in possible if name in ("fp32", stored))
+def _arrays(device: str) -> Arrays:
+    if device == "cpu":
+        return HostArrays()
+    from hoirt.backends.devices import open_device
+    from hoirt.pipeline.device_arrays import DeviceArrays
+
+    return DeviceArrays(open_device(device))
 
 
-def _check(device: str, precision: str, threads: int | None) -> None:
-    if device not in ("auto", "cpu"):
-        if str(device).startswith("cuda"):
-            raise BackendError('this version runs on the CPU; use device="auto" or "cpu"')
-        raise InputError(f'device must be "auto" or "cpu", not {device!r}')
-    if precision not in PRECISIONS:
-        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+def _check_threads(threads: int | None) -> None:
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number from 1, or None for all cores, not {threads!r}")

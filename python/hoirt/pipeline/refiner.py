@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
@@ -53,13 +55,14 @@ class Refiner:
 
         Args:
             pack: name of a bundled pack, or a pack folder.
-            device: "auto" or "cpu".
-            precision: of the networks' arithmetic: "fp32", "bf16", "fp16" or "int8"; an error where the
-                machine cannot, and int8 where the pack is not quantised. "auto" takes the fastest of fp32
+            device: "cpu", "cuda", "cuda:1", or "auto": CUDA if a device works and a backend can run the pack
+                there, else the CPU; see `backend_reasons`.
+            precision: of the networks' arithmetic: "fp32", "bf16", "fp16", "fp8" or "int8"; an error where
+                the machine cannot, and int8 where the pack is not quantised. "auto" takes the fastest of fp32
                 and what the pack names; with the bundled pack that is bf16 on a processor that multiplies
                 it (AVX512-BF16), else fp32.
             threads: CPU threads of one network; None uses all cores.
-            backend: "auto", or a name that `hoirt.doctor()` lists.
+            backend: "auto", or a name that `hoirt.doctor()` lists, which is taken or refused, never replaced.
             cache: keep compiled networks on disk, so that the next Refiner opens in under a second.
             landmarker: mediapipe's `hand_landmarker.task`, which then finds the hands; None takes the pack's,
                 or else the pack's detector. Needs `pip install 'hoirt[mediapipe]'`.
@@ -68,15 +71,52 @@ class Refiner:
             PackError: the pack is missing, damaged or of another task.
             BackendError: no backend can run it; the message says why for each.
         """
-        self._models = Models(
-            pack,
-            device=device,
-            precision=precision,
-            threads=threads,
-            backend=backend,
-            cache=cache,
-            landmarker=landmarker,
+        self._begin(
+            partial(
+                Models,
+                pack,
+                device=device,
+                precision=precision,
+                threads=threads,
+                backend=backend,
+                cache=cache,
+                landmarker=landmarker,
+            )
         )
+
+    def _begin(self, open_models: Callable[[], Models]) -> None:
+        self._open = open_models
+        self._lock = threading.Lock()
+        self._opened: Models | None = self._open()
+
+    @classmethod
+    def _of(cls, open_models: Callable[[], Models]) -> Refiner:
+        """One whose networks are opened in another way."""
+        refiner = cls.__new__(cls)
+        refiner._begin(open_models)
+        return refiner
+
+    @property
+    def _models(self) -> Models:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def unload(self) -> None:
+        """Closes the networks and gives their memory back, that of a GPU too; the next call opens them again.
+
+        A call that is under way in another thread ends unharmed and frees what it uses then.
+        """
+        with self._lock:
+            models, self._opened = self._opened, None
+        if models is None:
+            return
+        device = models.arrays.device
+        models.inpaint.unload()
+        del models  # the last use closes the networks
+        if device is not None:
+            device.trim()
 
     @property
     def pack(self) -> str:
@@ -87,6 +127,16 @@ class Refiner:
     def backend(self) -> str:
         """Name of the runtime that runs the networks."""
         return self._models.backend
+
+    @property
+    def device(self) -> str:
+        """Where the networks run: "cpu", or "cuda:" and an index."""
+        return self._models.device
+
+    @property
+    def backend_reasons(self) -> dict[str, str]:
+        """Why the backends that "auto" tried first were not taken; "cuda": why no CUDA device was."""
+        return dict(self._models.backend_reasons)
 
     @property
     def precision(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from hoirt.hands.hand import Hand
 from hoirt.imaging import Picture, load, load_depth, load_mask
 from hoirt.pipeline import faithful
 from hoirt.pipeline.blend import blend
-from hoirt.pipeline.colour import match_colours
 from hoirt.pipeline.inpaint import Encoded, Floats, check_noise
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import Item, Settings, hand_seed
@@ -35,10 +34,12 @@ class Job:
     Attributes:
         regions: what is regenerated; empty if there is nothing to do. shown: the result's depth map (H, W).
         encoded: the regions as the loop takes them, None without regions. table, noise: of its run.
+        canvas: the picture's pixels where the pipeline runs.
     """
 
     item: Item
     picture: Picture
+    canvas: Any
     hands: list[Hand]
     regions: list[Region]
     shown: NDArray[np.uint8]
@@ -84,16 +85,17 @@ def prepare(models: Models, item: Item, settings: Settings) -> Job:
             shown = models.plan.shown_depth(picture.size, hands) if depth is None else depth
     # Where both passes would predict the same, guidance changes nothing; one pass is half the work.
     table = step_table(models.scheduler, settings, guided=item.prompt != item.negative_prompt)
-    encoded, noise = None, item.noise
+    encoded, noise, canvas = None, item.noise, None
     if regions:
         with watch("encode"):
+            canvas = models.arrays.put(picture.pixels)
             posterior = None
             if settings.faithful:
                 factor = models.inpaint.factor
                 shape = (1, 4, *(side // factor for side in picture.size))
                 posterior, noise = faithful.split_noise(noise, table, item.seed, shape)
             encoded = models.inpaint.encode(
-                picture.pixels,
+                canvas,
                 regions,
                 text=models.embed(item.prompt),
                 negative=models.embed(item.negative_prompt),
@@ -101,7 +103,7 @@ def prepare(models: Models, item: Item, settings: Settings) -> Job:
                 posterior=posterior,
             )
         check_noise(noise, (table.noise_streams, *encoded.known.shape))
-    return Job(item, picture, hands, regions, shown, encoded, table, noise, watch)
+    return Job(item, picture, canvas, hands, regions, shown, encoded, table, noise, watch)
 
 
 def regenerate(models: Models, jobs: Sequence[Job], settings: Settings) -> list[Painted]:
@@ -113,12 +115,9 @@ def regenerate(models: Models, jobs: Sequence[Job], settings: Settings) -> list[
     strengths = [
         float(job.strength) for job, part in zip(jobs, encoded, strict=True) for _ in range(len(part))
     ]
-    latents = _denoise(models, jobs, Encoded.joined(encoded), strengths, settings)
-    ends = np.cumsum([len(part) for part in encoded])
-    return [
-        paint(models, job, part, settings)
-        for job, part in zip(jobs, np.split(latents, ends[:-1]), strict=True)
-    ]
+    latents = _denoise(models, jobs, Encoded.joined(encoded, models.arrays), strengths, settings)
+    parts = models.arrays.split(latents, [len(part) for part in encoded])
+    return [paint(models, job, part, settings) for job, part in zip(jobs, parts, strict=True)]
 
 
 def at_strengths(
@@ -135,34 +134,36 @@ def at_strengths(
     rows: stop after so many rows and paint their estimate x0 of the result; None goes to the end.
     """
     one = _encoded(job)
-    batch = Encoded.joined([one] * len(strengths))
+    batch = Encoded.joined([one] * len(strengths), models.arrays)
     controls = np.repeat(np.array(strengths, np.float32), len(one))
     latents = _denoise(models, [job], batch, controls.tolist(), settings, run=run, rows=rows)
-    return [paint(models, job, part, settings) for part in np.split(latents, len(strengths))]
+    parts = models.arrays.split(latents, [len(one)] * len(strengths))
+    return [paint(models, job, part, settings) for part in parts]
 
 
-def paint(models: Models, job: Job, latents: Floats, settings: Settings) -> Painted:
+def paint(models: Models, job: Job, latents: Any, settings: Settings) -> Painted:
     """Decodes a job's latents and pastes them, nearer hands over farther ones."""
+    arrays = models.arrays
     with job.watch("decode"):
         colours = models.inpaint.decode(latents)
     with job.watch("paste"):
         changed = np.zeros(job.picture.size, np.uint8)
         if settings.faithful:
             changed[job.regions[0].mask] = 1
-            return Painted(faithful.frame(colours[0]), changed)
-        pixels = job.picture.pixels.copy()
+            return Painted(faithful.frame(arrays.get(arrays.item(colours, 0))), changed)
+        pixels = arrays.copy(job.canvas)
 
         def nearness(at: int) -> float:
             return max((job.hands[k].apparent_scale for k in job.regions[at].hands), default=0.0)
 
         for at in sorted(range(len(job.regions)), key=nearness):
             region = job.regions[at]
-            patch = colours[at]
+            patch = arrays.item(colours, at)
             if settings.colour_match:
-                original = region.window.look(job.picture.pixels, region.mask.shape)
-                patch = match_colours(patch, original, region.mask)
-            blend(pixels, changed, region, patch)
-        return Painted(pixels, changed)
+                original = arrays.look(job.canvas, [region.window], region.mask.shape)
+                patch = arrays.match_colours(patch, arrays.item(original, 0), region.mask)
+            blend(arrays, pixels, changed, region, patch)
+        return Painted(arrays.get(pixels), changed)
 
 
 def result(job: Job, painted: Painted | None, strength: float, trials: Sequence[Trial] = ()) -> Result:
@@ -197,7 +198,7 @@ def _denoise(
     *,
     run: int = 0,
     rows: int | None = None,
-) -> Floats:
+) -> Any:
     table, noise = jobs[0].table, _joined_noise(jobs, len(batch))
     if rows is not None and rows < len(table):
         table = table.first(rows)
@@ -219,7 +220,7 @@ def _denoise(
     finally:
         for job in jobs:
             job.watch.stop("denoise")
-    return estimate[-1] if estimate else latents
+    return models.arrays.put(estimate[-1]) if estimate else latents
 
 
 class _Watch:

@@ -7,10 +7,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hoirt.errors import PackError
 
@@ -18,25 +17,28 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from hoirt._core import Network
+    from hoirt.pipeline.arrays import Arrays
 
 _KEPT = 16  # prompts that are remembered; at full size one takes ten megabytes
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """context: keys and values (1, T, K) of every cross-attention. pooled: (1, P), of SDXL packs."""
+    """context: keys and values (1, T, K) of every cross-attention. pooled: (1, P), of SDXL packs.
 
-    context: Floats
-    pooled: Floats | None = None
+    Both lie where the pipeline runs.
+    """
+
+    context: Any
+    pooled: Any = None
 
 
 class TextEncoder:
     """One text encoder, or SDXL's two, and the projection to the context. Safe to share between threads."""
 
-    def __init__(self, encoders: Sequence[tuple[Network, Path]], context: Network) -> None:
+    def __init__(self, encoders: Sequence[tuple[Network, Path]], context: Network, arrays: Arrays) -> None:
         """encoders: each with its tokenizer.json, which cuts and pads to the length the network wants."""
+        self._arrays = arrays
         self._encoders = [(network, _open_tokenizer(file)) for network, file in encoders]
         self._context = context
         self._known: OrderedDict[str, Prompt] = OrderedDict()
@@ -62,7 +64,7 @@ class TextEncoder:
             outputs = network.run({"input_ids": np.array([tokenizer.encode(prompt).ids], np.int64)})
             states.append(outputs["last_hidden_state"])
             pooled = outputs.get("pooled", pooled)
-        joined = states[0] if len(states) == 1 else np.concatenate(states, axis=2)
+        joined = self._arrays.join(states, axis=2)
         return Prompt(self._context.run({"encoder_hidden_states": joined})["context"], pooled)
 
 

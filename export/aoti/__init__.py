@@ -1,0 +1,1 @@
+"""ONNX packs to AOTInductor packages: importer, graph rewrites, compilation; for `hoirt pack compile`."""

@@ -1,0 +1,147 @@
+"""Runs packages on the caller's arrays and stream."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hoirt.backends.aoti import store
+from hoirt.backends.aoti.store import Package
+from hoirt.backends.interface import kind_of
+from hoirt.backends.python_network import make_network
+from hoirt.errors import BackendError, InputError
+
+if TYPE_CHECKING:
+    from hoirt._core import Network, Port
+
+
+def open_packages(folder: Path, packages: Sequence[Package], device: str, *, name: str) -> Network:
+    """The network that runs whichever of `packages` fits the inputs. Raises BackendError."""
+    runner = Runner(folder, packages, device, name)
+    first = packages[0]
+    return make_network(_ports(first.inputs), _ports(first.outputs), runner, device=device)
+
+
+def _ports(values: Sequence[store.Value]) -> list[Port]:
+    """Ports of any extents: which ones are compiled the runner says, and what to do about others."""
+    from hoirt import _core
+
+    return [_core.Port(value.name, [-1] * len(value.shape), value.dtype) for value in values]
+
+
+class Runner:
+    """The function of a network; see python_network.Enqueue. Packages are loaded when they are first needed.
+
+    On a GPU everything runs on the caller's stream. Memory comes from a pool of that stream: once a shape has
+    run, another run of it allocates nothing, so that it may be captured, and what a captured graph uses is
+    reused by later work on the same stream only.
+    """
+
+    def __init__(self, folder: Path, packages: Sequence[Package], device: str, name: str) -> None:
+        self._folder, self._packages, self._device, self._name = folder, packages, device, name
+        self._loaded: dict[int, list[Any]] = {}
+        self._lock = (
+            threading.Lock()
+        )  # a package is not reentrant; on a GPU it is held while work is enqueued
+        self._pools: dict[int, Any] = {}
+        self._side: Any = None
+        self._load(0)
+
+    def __call__(self, inputs: dict[str, Any], outputs: dict[str, Any], stream: int) -> dict[str, Any] | None:
+        import torch
+
+        number = self._fitting(inputs)
+        with torch.inference_mode(), self._lock, self._on(stream):
+            try:
+                values = {name: _tensor(array) for name, array in inputs.items()}
+                self._run(number, values)
+                for name, array in outputs.items():
+                    if array is not None:
+                        _tensor(array).copy_(values[name])
+            except RuntimeError as error:
+                raise BackendError(f"{self._name}: {error}") from error
+            return {name: values[name].contiguous() for name, array in outputs.items() if array is None}
+
+    def _fitting(self, inputs: Mapping[str, Any]) -> int:
+        shapes = {name: tuple(array.shape) for name, array in inputs.items()}
+        for number, package in enumerate(self._packages):
+            if package.fits(shapes):
+                return number
+        made = "; ".join(str({v.name: v.shape for v in package.inputs}) for package in self._packages)
+        raise InputError(
+            f"{self._name} is not compiled for inputs of the shapes {shapes}, but for {made} (-1: any); "
+            "hoirt pack compile makes more with --size and --batch"
+        )
+
+    def _load(self, number: int) -> list[Any]:
+        if number not in self._loaded:
+            package = self._packages[number]
+            paths = [store.check_file(self._folder, part) for part in package.parts]
+            self._loaded[number] = [_load(path, self._device) for path in paths]
+        return self._loaded[number]
+
+    def _run(self, number: int, values: dict[str, Any]) -> None:
+        """Adds the outputs of all parts to `values`."""
+        package, loaded = self._packages[number], self._load(number)
+
+        def run(i: int) -> None:
+            part = package.parts[i]
+            given = [values[name] for name in part.inputs]
+            values.update(zip(part.outputs, loaded[i].run(given), strict=True))
+
+        if package.streams == 2 and kind_of(self._device) == "cuda":
+            import torch
+
+            main = torch.cuda.current_stream()
+            self._side = self._side or torch.cuda.Stream(self._device)
+            self._side.wait_stream(main)
+            with torch.cuda.stream(self._side):
+                run(0)
+            run(1)
+            # The side stream's memory is used again by its next run only, which waits for this stream.
+            main.wait_stream(self._side)
+            run(2)
+        else:
+            for i in range(len(package.parts)):
+                run(i)
+
+    @contextlib.contextmanager
+    def _on(self, stream: int) -> Iterator[None]:
+        if kind_of(self._device) == "cpu":
+            yield
+            return
+        import torch
+
+        if stream not in self._pools:
+            self._pools[stream] = torch.cuda.MemPool()
+        external = torch.cuda.ExternalStream(stream, device=self._device)
+        pool = torch.cuda.use_mem_pool(self._pools[stream], self._device)
+        # cuDNN tries its algorithms when a shape runs first; fp32 is not to become TF32 behind one's back.
+        cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        with torch.cuda.stream(external), pool, cudnn:
+            yield
+
+
+def _load(path: Path, device: str) -> Any:
+    """The runner of one package, without its own synchronisation, which asks events that may be captured."""
+    import torch
+
+    kind, _, index = device.partition(":")
+    try:
+        model = torch._inductor.aoti_load_package(
+            str(path), run_single_threaded=True, device_index=int(index) if kind == "cuda" else -1
+        )
+        return model.loader
+    except (RuntimeError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise BackendError(f"{path}: torch cannot load this package: {error}") from error
+
+
+def _tensor(array: Any) -> Any:
+    """A torch tensor over a NumPy array or a DeviceTensor, without a copy; the packages only read inputs."""
+    import torch
+
+    tensor = torch.from_dlpack(array)
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor

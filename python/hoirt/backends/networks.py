@@ -1,0 +1,52 @@
+"""open_network(): a network of a pack on the backend that was chosen, with its place in the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hoirt.backends.choice import Choice, arithmetic_of
+from hoirt.backends.interface import Backend, kind_of
+
+if TYPE_CHECKING:
+    from hoirt._core import Network
+    from hoirt.packs import Pack
+
+# In bfloat16 a time of 500 has three digits, and its sines are noise. Run once a picture, exactness is free.
+EXACT = ("time",)
+# On a GPU all of a graph becomes narrow, positions in metres too, and these two take no time there.
+EXACT_CUDA = ("time", "detector", "mesh")
+
+
+def precision_for(role: str, precision: str, device: str) -> str:
+    """The arithmetic of one network where that of the pack is `precision`."""
+    if role in (EXACT_CUDA if kind_of(device) == "cuda" else EXACT):
+        return "fp32"
+    return "bf16" if precision == "fp8" and not role.startswith("step") else precision
+
+
+def cache_path(
+    pack: Pack, role: str, backend: Backend, *, device: str, precision: str, threads: int = 0
+) -> str:
+    """Where the compiled form of a network is kept, or "" if there is no cache."""
+    from hoirt.backends.cache import path_for
+
+    return path_for(
+        pack.network_hash(role),
+        backend=backend.name,
+        version=backend.version,
+        precision=precision,
+        threads=threads if backend.keyed_by_threads else 0,
+        device=backend.model(device),
+    )
+
+
+def open_network(pack: Pack, role: str, choice: Choice, *, threads: int = 0, cache: bool = True) -> Network:
+    """The network of a role, as `choice` says. Raises BackendError."""
+    backend, device = choice.backend, choice.device
+    arithmetic = arithmetic_of(choice.precision, backend.precisions(device))
+    precision = precision_for(role, arithmetic, device)
+    kept = ""
+    if cache:
+        kept = cache_path(pack, role, backend, device=device, precision=precision, threads=threads)
+    path = str(pack.network_file(role))
+    return backend.open(path, device=device, cache_path=kept, precision=precision, threads=threads)

@@ -1,0 +1,5 @@
+"""The onnxruntime backend: ONNX Runtime with its CPU, CUDA or TensorRT provider."""
+
+from hoirt.backends.onnxruntime.backend import Backend
+
+__all__ = ["Backend"]
