@@ -58,7 +58,7 @@ sanitize: $(VENV)/.deps-build
 	@ctest --test-dir $(BUILD)/sanitize --output-on-failure
 
 cuda: $(VENV)/.deps-build
-	$(call say,CUDA module for compute capability 8.0 and 9.0)
+	$(call say,CUDA module for compute capability 8.0, 8.6, 8.9, 9.0 and 10.0)
 	@if nvcc=$$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null); then \
 	  PYTHON=$(PY) CUDACXX="$$nvcc" tools/build_cuda.sh $(BUILD)/cuda; \
 	else \

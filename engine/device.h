@@ -9,6 +9,10 @@
 
 #include "csrc/kernels/copy_items.h"
 #include "csrc/kernels/guided_step.h"
+#include "csrc/kernels/latents.h"
+#include "csrc/kernels/pad_edge.h"
+#include "csrc/kernels/paste.h"
+#include "engine/picture_jobs.h"
 #include "engine/tensor.h"
 
 namespace hoirt {
@@ -49,10 +53,19 @@ class Stream {
   virtual void broadcast(const kernels::Broadcast& broadcast) = 0;
   virtual void feed(const kernels::FeedStep& feed) = 0;
   virtual void guided_step(const kernels::GuidedStep& step) = 0;
+  // Pictures. All pointers are the device's.
+  virtual void resize(const ResizeJob& job) = 0;
+  virtual void match_colours(const ColourJob& job) = 0;
+  virtual void normalise(const NormaliseJob& job) = 0;
+  virtual void colours(const ColoursJob& job) = 0;
+  virtual void paste(const kernels::Paste& paste) = 0;
+  virtual void pad_edge(const kernels::PadEdge& pad) = 0;
+  virtual void sample_posterior(const kernels::SamplePosterior& sample) = 0;
   // Whether all values, float32, lie in low..high; NaN does not. Waits.
   virtual bool all_within(const Tensor& values, float low, float high) = 0;
 
-  // A number that kernels write and the host reads; it is as the kernels left it after wait_for_step or synchronize.
+  // A number that kernels write and the host reads; after end_step or synchronize it
+  // is as the steps that are done left it.
   virtual std::int32_t* flag() = 0;
   // Ends step `index`, counted from 0 in every run, and waits until at most `run_ahead` steps are under way.
   virtual void end_step(std::size_t index) = 0;

@@ -48,6 +48,13 @@ class HostStream final : public Stream {
     if (step.flag && *step.flag < 0 && !cpu::all_finite(step.next, size)) *step.flag = step.row->index;
     stamp(step.times, *step.row, kernels::step_ends);
   }
+  void resize(const ResizeJob& job) override { cpu::resize(job); }
+  void match_colours(const ColourJob& job) override { cpu::match_colours(job); }
+  void normalise(const NormaliseJob& job) override { cpu::normalise(job); }
+  void colours(const ColoursJob& job) override { cpu::colours(job); }
+  void paste(const kernels::Paste& paste) override { cpu::paste(paste); }
+  void pad_edge(const kernels::PadEdge& pad) override { cpu::pad_edge(pad); }
+  void sample_posterior(const kernels::SamplePosterior& sample) override { cpu::sample_posterior(sample); }
   bool all_within(const Tensor& values, float low, float high) override {
     const float* begin = values.data<float>();
     return std::all_of(begin, begin + values.size(), [=](float value) { return value >= low && value <= high; });

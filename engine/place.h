@@ -14,7 +14,7 @@ struct Place {
   int index = 0;
 
   bool host() const { return kind == Kind::cpu; }
-  friend bool operator==(const Place&, const Place&) = default;
+  friend bool operator==(const Place& a, const Place& b) { return a.kind == b.kind && a.index == b.index; }
 };
 
 // "cpu" or "cuda:0".

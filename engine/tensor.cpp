@@ -130,6 +130,13 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
   return borrow(start, std::move(part), dtype_, owner_, place_);
 }
 
+Tensor Tensor::reshaped(Shape shape) const {
+  if (element_count(shape) != size_) {
+    throw InputError("a tensor of shape " + to_string(shape_) + " cannot have the shape " + to_string(shape));
+  }
+  return borrow(data_, std::move(shape), dtype_, owner_, place_);
+}
+
 Tensor Tensor::row(std::int64_t index) const {
   Tensor part = rows(index, index + 1);
   part.shape_.erase(part.shape_.begin());

@@ -50,6 +50,8 @@ class Tensor {
 
   // Rows [begin, end) of the first axis, sharing this tensor's memory.
   Tensor rows(std::int64_t begin, std::int64_t end) const;
+  // The same memory in a shape of as many elements.
+  Tensor reshaped(Shape shape) const;
   // Row `index` without the first axis, sharing this tensor's memory.
   Tensor row(std::int64_t index) const;
 

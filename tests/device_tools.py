@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,8 +22,20 @@ def device(name: str) -> Any:
         pytest.skip(f"no {name} here: {error}")
 
 
-def torch_view(name: str, stream: int) -> contextlib.AbstractContextManager[Any]:
-    """torch enqueues on `stream`."""
+# What a captured graph writes to must not be given to anyone else.
+POOLS: list[Any] = []
+
+
+@contextlib.contextmanager
+def torch_view(name: str, stream: int) -> Iterator[None]:
+    """torch enqueues on `stream`; in a capture it takes memory from a pool that nothing else uses."""
     if name == "cpu":
-        return contextlib.nullcontext()
-    return torch.cuda.stream(torch.cuda.ExternalStream(stream))
+        yield
+        return
+    with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
+        if not torch.cuda.is_current_stream_capturing():
+            yield
+            return
+        POOLS.append(torch.cuda.MemPool())
+        with torch.cuda.use_mem_pool(POOLS[-1]):
+            yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -16,6 +15,7 @@ import hoirt
 import numpy as np
 import pytest
 import torch
+from fake_torch_cuda import FakeCuda
 from hoirt import BackendError, InputError, backends
 from hoirt.backends import cache, choose
 from hoirt.backends.aoti import runtime, store
@@ -348,47 +348,6 @@ def test_missing_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_clearing_the_cache_takes_the_packages(copied: Path) -> None:
     assert cache.prune(0) == 0 and copied.is_dir()  # they cannot be rebuilt silently, so age does not count
     assert cache.clear() == 1 and not copied.exists()
-
-
-class FakeCuda:
-    """What the runner asks of torch.cuda, with the order of what it does."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[Any] = []
-        self.current = "none"
-        for name in ("stream", "use_mem_pool", "ExternalStream", "MemPool", "Stream", "current_stream"):
-            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
-
-    def MemPool(self) -> str:  # noqa: N802
-        self.calls.append("pool")
-        return "pool"
-
-    def ExternalStream(self, handle: int, device: str) -> FakeStream:  # noqa: N802
-        return FakeStream(self, f"{device}/{handle}")
-
-    def Stream(self, device: str) -> FakeStream:  # noqa: N802
-        return FakeStream(self, "side")
-
-    def current_stream(self) -> FakeStream:
-        return FakeStream(self, self.current)
-
-    @contextlib.contextmanager
-    def stream(self, stream: FakeStream) -> Iterator[None]:
-        before, self.current = self.current, stream.name
-        yield
-        self.current = before
-
-    @contextlib.contextmanager
-    def use_mem_pool(self, pool: str, device: str) -> Iterator[None]:
-        yield
-
-
-class FakeStream:
-    def __init__(self, cuda: FakeCuda, name: str) -> None:
-        self.cuda, self.name = cuda, name
-
-    def wait_stream(self, other: FakeStream) -> None:
-        self.cuda.calls.append(f"{self.name} waits for {other.name}")
 
 
 def test_two_streams_wait_for_each_other(compiled: Path, step: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from onnx_models import reference, save, value
 from torch import nn
 
 RNG = np.random.default_rng(0)
-HAS_BF16 = hoirt.backends.load("openvino").precisions[0] == "bf16"
+HAS_BF16 = hoirt.backends.load("openvino").precisions("cpu")[0] == "bf16"
 pytestmark = pytest.mark.skipif(not HAS_BF16, reason="this processor has no AVX512-BF16")
 
 

@@ -33,6 +33,18 @@ DeviceTensor empty(Device& device, const IntegerSequence& shape, const std::stri
   return {made, device.stream().record()};
 }
 
+void copy(Device& device, const ArrayLike& from, const DeviceTensor& to) {
+  const Tensor source = argument_from(from, "source", device.place());
+  Tensor target = to.tensor;
+  if (target.place() != device.place()) throw InputError("target must lie on " + to_string(device.place()));
+  if (source.shape() != target.shape() || source.dtype() != target.dtype()) {
+    throw InputError("source must be like the target, " + to_string(target.dtype()) + " " + to_string(target.shape()) + ", not " +
+                     to_string(source.dtype()) + " " + to_string(source.shape()));
+  }
+  const py::gil_scoped_release release;
+  device.stream().copy(source, target);
+}
+
 std::shared_ptr<Device> open_device(const std::string& name, const std::string& path) {
   const Place place = place_from(name);
   if (place.host()) return host_device();
@@ -62,6 +74,8 @@ void register_device(py::module_& module) {
           "Free and total memory in bytes.")
       .def("upload", &upload, py::arg("array"),
            "The array on this device, in the order of its stream(); what is there already is shared, not copied.")
+      .def("copy", &copy, py::arg("source"), py::arg("target"),
+           "The values of an array into a DeviceTensor of its shape and dtype, in the order of stream().")
       .def("empty", &empty, py::arg("shape"), py::arg("dtype") = "float32", "Memory with any content.")
       .def("synchronize", [](Device& self) { self.stream().synchronize(); }, py::call_guard<py::gil_scoped_release>(),
            "Waits for all that was enqueued on stream(). Raises BackendError if it failed.")

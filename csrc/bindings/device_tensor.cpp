@@ -113,6 +113,18 @@ void register_device_tensor(py::module_& module) {
       .def_property_readonly(
           "address", [](const DeviceTensor& self) { return reinterpret_cast<std::uintptr_t>(self.tensor.raw()); },
           "Where it begins in the device's memory.")
+      .def(
+          "rows",
+          [](const DeviceTensor& self, std::int64_t begin, std::int64_t end) {
+            return DeviceTensor{self.tensor.rows(begin, end), self.ready};
+          },
+          py::arg("begin"), py::arg("end"), "Rows begin .. end - 1 of the first axis, in the same memory.")
+      .def(
+          "reshape",
+          [](const DeviceTensor& self, const IntegerSequence& shape) {
+            return DeviceTensor{self.tensor.reshaped(shape_from(shape, "shape")), self.ready};
+          },
+          py::arg("shape"), "The same memory in another shape.")
       .def("numpy", &to_numpy,
            "A NumPy copy, made by one download; on the CPU a view. bfloat16 comes as uint16. Raises BackendError.")
       .def("__dlpack__", &to_dlpack, py::kw_only(), py::arg("stream") = py::none(),

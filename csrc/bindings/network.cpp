@@ -95,7 +95,9 @@ void register_network(py::module_& module) {
       "CPU, where it is done at once). `inputs` and `outputs` are dicts by name of DeviceTensors, or of NumPy views on the\n"
       "CPU, bfloat16 as uint16; they are valid during the call only. `fn` fills the outputs that it is given in place, and\n"
       "returns those given as None, as any DLPack arrays, in a dict; they are borrowed without a copy.\n\n"
-      "If it is `capturable`, `fn` is also called inside of a stream capture, whose replays do not call it again.\n"
+      "If it is `capturable`, `fn` is also called inside of a stream capture, whose replays do not call it again. Memory\n"
+      "that it takes then is written by every replay: it must stay its own until the network goes, and other captures\n"
+      "must not share it (torch: a torch.cuda.MemPool for each).\n"
       "Exceptions of `fn` reach the caller unchanged.")
       .def(py::init(&make_device_network), py::arg("inputs"), py::arg("outputs"), py::arg("fn"), py::kw_only(),
            py::arg("device"), py::arg("capturable") = true);

@@ -77,6 +77,25 @@ void guided_step(const kernels::GuidedStep& step) {
   }
 }
 
+namespace {
+
+// Half precision is what devices hold; on the CPU it serves the tests.
+template <typename T>
+void step_by_step(const kernels::GuidedStepOf<T>& step) {
+  const auto all = [&step]<bool packed>() {
+    for (std::int64_t item = 0; item < step.items; ++item) {
+      for (std::int64_t i = 0; i < step.spans(); ++i) step.template operator()<packed>(item, i);
+    }
+  };
+  if (step.packs()) all.template operator()<true>();
+  else all.template operator()<false>();
+}
+
+}  // namespace
+
+void guided_step(const kernels::GuidedStepOf<kernels::Half>& step) { step_by_step(step); }
+void guided_step(const kernels::GuidedStepOf<kernels::BFloat>& step) { step_by_step(step); }
+
 bool all_finite(const float* values, std::size_t count) {
   bool finite = true;
   for (std::size_t i = 0; i < count; ++i) finite &= std::isfinite(values[i]);

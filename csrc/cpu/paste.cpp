@@ -30,23 +30,26 @@ void check(const Tensor& picture, const Tensor& patch, const Tensor& alpha) {
 
 }  // namespace
 
-Tensor paste(const Tensor& picture, const Tensor& patch, const Tensor& alpha, std::int64_t top, std::int64_t left) {
-  check(picture, patch, alpha);
-  Tensor out(picture.shape(), DType::u8);
-  std::ranges::copy_n(picture.data<std::uint8_t>(), static_cast<std::ptrdiff_t>(picture.size()),
-                      out.data<std::uint8_t>());
-  const kernels::Paste kernel{out.data<std::uint8_t>(), patch.data<float>(), alpha.data<float>(), out.dim(0), out.dim(1),
-                              patch.dim(0),             patch.dim(1),        top,                 left};
+void paste(const kernels::Paste& kernel) {
   // Only the rows and columns that meet the picture; the far corner is compared without adding to `top`, which may be huge.
   const auto first = [](std::int64_t offset) { return offset < 0 ? (offset == INT64_MIN ? INT64_MAX : -offset) : 0; };
   const auto last = [](std::int64_t offset, std::int64_t extent, std::int64_t size) {
     return offset >= extent ? 0 : offset < extent - size ? size : extent - offset;
   };
-  const std::int64_t rows = last(top, kernel.height, kernel.patch_height);
-  const std::int64_t columns = last(left, kernel.width, kernel.patch_width);
-  for (std::int64_t row = first(top); row < rows; ++row) {
-    for (std::int64_t column = first(left); column < columns; ++column) kernel(row, column);
+  const std::int64_t rows = last(kernel.top, kernel.height, kernel.patch_height);
+  const std::int64_t columns = last(kernel.left, kernel.width, kernel.patch_width);
+  for (std::int64_t row = first(kernel.top); row < rows; ++row) {
+    for (std::int64_t column = first(kernel.left); column < columns; ++column) kernel(row, column);
   }
+}
+
+Tensor paste(const Tensor& picture, const Tensor& patch, const Tensor& alpha, std::int64_t top, std::int64_t left) {
+  check(picture, patch, alpha);
+  Tensor out(picture.shape(), DType::u8);
+  std::ranges::copy_n(picture.data<std::uint8_t>(), static_cast<std::ptrdiff_t>(picture.size()),
+                      out.data<std::uint8_t>());
+  paste({out.data<std::uint8_t>(), patch.data<float>(), alpha.data<float>(), out.dim(0), out.dim(1), patch.dim(0),
+         patch.dim(1), top, left});
   return out;
 }
 

@@ -53,6 +53,13 @@ class CudaGraph final : public Graph {
   cudaGraphExec_t graph_;
 };
 
+// Pieces that pinned memory has room for.
+template <typename Copy>
+void in_pieces(std::size_t bytes, const Copy& copy) {
+  constexpr std::size_t most = std::size_t{1} << 25;
+  for (std::size_t offset = 0; offset < bytes; offset += most) copy(offset, std::min(most, bytes - offset));
+}
+
 }  // namespace
 
 StreamHandle::StreamHandle(int device) {
@@ -179,18 +186,24 @@ void CudaStream::copy(const Tensor& from, Tensor& to) {
 
 void CudaStream::upload(const Tensor& from, Tensor& to) {
   const std::lock_guard lock(mutex_);
-  void* pinned = staging_.take(to.bytes(), stream_);
-  std::memcpy(pinned, from.raw(), to.bytes());
-  check(cudaMemcpyAsync(to.raw(), pinned, to.bytes(), cudaMemcpyHostToDevice, stream_), "an upload failed");
+  in_pieces(to.bytes(), [&](std::size_t offset, std::size_t bytes) {
+    void* pinned = staging_.take(bytes, stream_);
+    std::memcpy(pinned, static_cast<const std::byte*>(from.raw()) + offset, bytes);
+    check(cudaMemcpyAsync(static_cast<std::byte*>(to.raw()) + offset, pinned, bytes, cudaMemcpyHostToDevice, stream_),
+          "an upload failed");
+  });
 }
 
 void CudaStream::download(const Tensor& from, Tensor& to) {
   const std::lock_guard lock(mutex_);
-  const void* pinned = staging_.take(to.bytes(), stream_);
-  check(cudaMemcpyAsync(const_cast<void*>(pinned), from.raw(), to.bytes(), cudaMemcpyDeviceToHost, stream_),
-        "a download failed");
-  check(cudaStreamSynchronize(stream_), "the device failed");
-  std::memcpy(to.raw(), pinned, to.bytes());
+  in_pieces(to.bytes(), [&](std::size_t offset, std::size_t bytes) {
+    void* pinned = staging_.take(bytes, stream_);
+    check(cudaMemcpyAsync(pinned, static_cast<const std::byte*>(from.raw()) + offset, bytes, cudaMemcpyDeviceToHost,
+                          stream_),
+          "a download failed");
+    check(cudaStreamSynchronize(stream_), "the device failed");
+    std::memcpy(static_cast<std::byte*>(to.raw()) + offset, pinned, bytes);
+  });
 }
 
 std::shared_ptr<const hoirt::Event> CudaStream::record() {
@@ -221,6 +234,41 @@ void CudaStream::feed(const kernels::FeedStep& feed) {
 void CudaStream::guided_step(const kernels::GuidedStep& step) {
   const DeviceScope scope(pool_->index());
   cuda::guided_step(step, stream_);
+}
+
+void CudaStream::resize(const ResizeJob& job) {
+  const DeviceScope scope(pool_->index());
+  cuda::resize(job, stream_);
+}
+
+void CudaStream::match_colours(const ColourJob& job) {
+  const DeviceScope scope(pool_->index());
+  cuda::match_colours(job, stream_);
+}
+
+void CudaStream::normalise(const NormaliseJob& job) {
+  const DeviceScope scope(pool_->index());
+  cuda::normalise(job, stream_);
+}
+
+void CudaStream::colours(const ColoursJob& job) {
+  const DeviceScope scope(pool_->index());
+  cuda::colours(job, stream_);
+}
+
+void CudaStream::paste(const kernels::Paste& paste) {
+  const DeviceScope scope(pool_->index());
+  cuda::paste(paste, stream_);
+}
+
+void CudaStream::pad_edge(const kernels::PadEdge& pad) {
+  const DeviceScope scope(pool_->index());
+  cuda::pad_edge(pad, stream_);
+}
+
+void CudaStream::sample_posterior(const kernels::SamplePosterior& sample) {
+  const DeviceScope scope(pool_->index());
+  cuda::sample_posterior(sample, stream_);
 }
 
 bool CudaStream::all_within(const Tensor& values, float low, float high) {

@@ -72,6 +72,13 @@ class CudaStream final : public Stream {
   void broadcast(const kernels::Broadcast& broadcast) override;
   void feed(const kernels::FeedStep& feed) override;
   void guided_step(const kernels::GuidedStep& step) override;
+  void resize(const ResizeJob& job) override;
+  void match_colours(const ColourJob& job) override;
+  void normalise(const NormaliseJob& job) override;
+  void colours(const ColoursJob& job) override;
+  void paste(const kernels::Paste& paste) override;
+  void pad_edge(const kernels::PadEdge& pad) override;
+  void sample_posterior(const kernels::SamplePosterior& sample) override;
   bool all_within(const Tensor& values, float low, float high) override;
   std::int32_t* flag() override { return flag_; }
   void end_step(std::size_t index) override;

@@ -6,8 +6,11 @@
 
 #include "csrc/kernels/copy_items.h"
 #include "csrc/kernels/guided_step.h"
+#include "csrc/kernels/latents.h"
+#include "csrc/kernels/pad_edge.h"
 #include "csrc/kernels/paste.h"
 #include "csrc/kernels/philox.h"
+#include "engine/picture_jobs.h"
 
 namespace hoirt::cuda {
 
@@ -24,6 +27,13 @@ void broadcast(const kernels::Broadcast& broadcast, void* stream);
 void all_within(const float* values, std::int64_t count, float low, float high, std::int32_t* within, void* stream);
 void philox_normal(const kernels::PhiloxFill& fill, void* stream);
 void paste(const kernels::Paste& kernel, void* stream);
+
+void resize(const ResizeJob& job, void* stream);
+void match_colours(const ColourJob& job, void* stream);
+void normalise(const NormaliseJob& job, void* stream);
+void colours(const ColoursJob& job, void* stream);
+void pad_edge(const kernels::PadEdge& job, void* stream);
+void sample_posterior(const kernels::SamplePosterior& job, void* stream);
 
 // Throws BackendError if this module holds no kernels that the current device runs.
 void check_kernels();

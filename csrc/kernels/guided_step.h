@@ -88,7 +88,7 @@ struct GuidedStepOf : StepRow {
     const std::int64_t left = item_size - span * i;
     const int count = packed || left >= span ? span : static_cast<int>(left);
     float n[span] = {}, n_known[span] = {}, x[span] = {}, c[span] = {}, u[span] = {}, previous[span] = {}, z[span] = {},
-          m[span], next_values[span], clean_values[span];
+          m[span] = {}, next_values[span] = {}, clean_values[span] = {};
     if (draws()) load_noise<packed>(noise, item, i, begin, count, n);
     if (draws_known()) load_noise<packed>(known_noise, item, i, begin, count, n_known);
     if (state) load<packed>(state, begin, count, x);
@@ -98,7 +98,7 @@ struct GuidedStepOf : StepRow {
     if (mask) load<packed>(mask, begin, count, m), load<packed>(known, begin, count, z);
     bool finite = true;
     for (int k = 0; k < span; ++k) {
-      if (k >= count) break;
+      if (k >= count) continue;
       const Out result = formula({x[k], unconditional ? u[k] : c[k], c[k], previous[k], n[k], mask ? m[k] : 1.0F, z[k],
                                   n_known[k]},
                                  limit());
@@ -124,7 +124,10 @@ struct GuidedStepOf : StepRow {
       const auto pack = *reinterpret_cast<const Pack<T, span>*>(from + begin);
       for (int k = 0; k < span; ++k) out[k] = to_float(pack.values[k]);
     } else {
-      for (int k = 0; k < count; ++k) out[k] = to_float(from[begin + k]);
+      // A fixed number of rounds keeps `out` in registers.
+      for (int k = 0; k < span; ++k) {
+        if (k < count) out[k] = to_float(from[begin + k]);
+      }
     }
   }
 
@@ -135,7 +138,9 @@ struct GuidedStepOf : StepRow {
       for (int k = 0; k < span; ++k) pack.values[k] = from_float<T>(values[k]);
       *reinterpret_cast<Pack<T, span>*>(to + begin) = pack;
     } else {
-      for (int k = 0; k < count; ++k) to[begin + k] = from_float<T>(values[k]);
+      for (int k = 0; k < span; ++k) {
+        if (k < count) to[begin + k] = from_float<T>(values[k]);
+      }
     }
   }
 
@@ -151,7 +156,9 @@ struct GuidedStepOf : StepRow {
         const auto pack = *reinterpret_cast<const Pack<float, four>*>(from.given + begin + four * part);
         for (int k = 0; k < four; ++k) out[four * part + k] = pack.values[k];
       } else {
-        for (int k = four * part; k < count && k < four * (part + 1); ++k) out[k] = from.given[begin + k];
+        for (int k = four * part; k < four * (part + 1); ++k) {
+          if (k < count) out[k] = from.given[begin + k];
+        }
       }
     }
   }

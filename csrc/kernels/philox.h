@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "csrc/kernels/box_muller.h"
+#include "csrc/kernels/element.h"
 #include "csrc/kernels/host_device.h"
 
 namespace hoirt::kernels {
@@ -48,6 +49,10 @@ struct PhiloxFill {
   HOIRT_HD void operator()(std::int64_t block) const {
     float four[4];
     philox_normal4(seed, stream, block, four);
+    if (4 * block + 4 <= size && aligned_to(16, out)) {
+      *reinterpret_cast<Pack<float, 4>*>(out + 4 * block) = {{four[0], four[1], four[2], four[3]}};
+      return;
+    }
     for (std::int64_t k = 0; k < 4 && 4 * block + k < size; ++k) out[4 * block + k] = four[k];
   }
 };

@@ -75,9 +75,7 @@ class OpenVinoBackend final : public Backend {
                                                     : ov::hint::ExecutionMode::PERFORMANCE;
     ov::AnyMap settings = {
         ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY), ov::hint::inference_precision(precision),
-        ov::hint::execution_mode(mode), ov::inference_num_threads(options.threads),
-        // Pinned threads of two processes would share the same cores while others idle.
-        ov::hint::enable_cpu_pinning(false)};
+        ov::hint::execution_mode(mode), ov::inference_num_threads(options.threads)};
     const std::string identity = version() + "|" + rewrites + "|" + core_->get_property("CPU", ov::device::full_name) + "|" +
                                  options.precision + "|" + std::to_string(options.threads);
     const bool own_kernels = precision == ov::element::bf16 && cpu::multiplies_bf16() && !has_matrix_tiles();

@@ -39,6 +39,7 @@ class OpenVinoNetwork final : public Network {
   std::shared_ptr<Program> find(const std::string& signature);
   std::shared_ptr<Program> program_for(const std::vector<Shape>& shapes);
   std::shared_ptr<Program> build(const std::string& signature, const std::vector<Shape>& shapes);
+  ov::AnyMap settings(std::size_t bytes) const;
   std::string blob_path(const std::string& signature) const;
   std::string blob_key(const std::string& signature) const;
   std::vector<const Tensor*> ordered_inputs(const TensorMap& inputs) const;

@@ -25,18 +25,26 @@ __all__: list[str] = [
     "StepInfo",
     "StepTable",
     "Tensor",
+    "all_finite",
     "coloured_depth",
     "coloured_instances",
     "coloured_normals",
+    "colours",
     "draw_hands",
     "hand_depth",
+    "match_colours",
+    "normalise",
     "open_backend",
     "open_device",
+    "pad_edge",
     "paste",
+    "paste_into",
     "philox4x32",
     "philox_normal",
     "pose_body",
     "rasterize",
+    "resize",
+    "sample_posterior",
     "skin",
 ]
 
@@ -188,6 +196,16 @@ class DeviceTensor:
         """
         A NumPy copy, made by one download; on the CPU a view. bfloat16 comes as uint16. Raises BackendError.
         """
+    def reshape(self, shape: collections.abc.Iterable[typing.SupportsIndex]) -> DeviceTensor:
+        """
+        The same memory in another shape.
+        """
+    def rows(
+        self, begin: typing.SupportsInt | typing.SupportsIndex, end: typing.SupportsInt | typing.SupportsIndex
+    ) -> DeviceTensor:
+        """
+        Rows begin .. end - 1 of the first axis, in the same memory.
+        """
     @property
     def address(self) -> int:
         """
@@ -208,6 +226,10 @@ class Device:
     Where tensors live and kernels run: the CPU or a GPU. Thread-safe.
     """
     def __repr__(self) -> str: ...
+    def copy(self, source: numpy.typing.ArrayLike, target: DeviceTensor) -> None:
+        """
+        The values of an array into a DeviceTensor of its shape and dtype, in the order of stream().
+        """
     def empty(
         self, shape: collections.abc.Iterable[typing.SupportsIndex], dtype: str = "float32"
     ) -> DeviceTensor:
@@ -313,7 +335,9 @@ class DeviceNetwork(Network):
     CPU, bfloat16 as uint16; they are valid during the call only. `fn` fills the outputs that it is given in place, and
     returns those given as None, as any DLPack arrays, in a dict; they are borrowed without a copy.
 
-    If it is `capturable`, `fn` is also called inside of a stream capture, whose replays do not call it again.
+    If it is `capturable`, `fn` is also called inside of a stream capture, whose replays do not call it again. Memory
+    that it takes then is written by every replay: it must stay its own until the network goes, and other captures
+    must not share it (torch: a torch.cuda.MemPool for each).
     Exceptions of `fn` reach the caller unchanged.
     """
     def __init__(
@@ -480,6 +504,11 @@ class DenoiseLoop:
         Names of the outputs of `network` that rows with `reuse` take; [] without a reuse network.
         """
 
+def all_finite(array: numpy.typing.ArrayLike) -> bool:
+    """
+    Whether no value of a float32 array is NaN or infinite; waits for a device.
+    """
+
 def coloured_depth(
     depth: numpy.typing.ArrayLike,
     colours: numpy.typing.ArrayLike,
@@ -506,6 +535,17 @@ def coloured_normals(
 ) -> numpy.typing.NDArray[numpy.uint8]:
     """
     uint8 (N, H, W, 3) of normals float32 (N, H, W, 3); see hoirt.render.encode.normals_picture.
+    """
+
+def colours(
+    planes: numpy.typing.ArrayLike,
+    *,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 127.5,
+    shift: typing.SupportsFloat | typing.SupportsIndex = 127.5,
+) -> typing.Any:
+    """
+    Colours (N, H, W, 3) float32 of `planes` (N, 3, H, W): value * scale + shift in float32, clamped to 0..255;
+    NaN stays.
     """
 
 def draw_hands(
@@ -539,6 +579,28 @@ def hand_depth(
     hands from far to near, with None; see hoirt.render.encode.hand_depth.
     """
 
+def match_colours(
+    colours: numpy.typing.ArrayLike, original: numpy.typing.ArrayLike, hole: numpy.typing.ArrayLike
+) -> typing.Any:
+    """
+    Decoded `colours` (H, W, 3) float32 0..255 with the shift that the pixels outside of the `hole` (H, W) show
+    against the `original` (H, W, 3) uint8 taken out everywhere; see hoirt.pipeline.colour.
+    """
+
+def normalise(
+    pixels: numpy.typing.ArrayLike,
+    holes: numpy.typing.ArrayLike | None = None,
+    *,
+    channels: typing.SupportsInt | typing.SupportsIndex = 3,
+    divisor: typing.SupportsFloat | typing.SupportsIndex = 127.5,
+    offset: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    dtype: str = "float32",
+) -> typing.Any:
+    """
+    Planes (N, `channels`, H, W) of `pixels` (N, H, W, C) uint8: pixel / divisor - offset in float32, times 0 where
+    `holes` (N, H, W) is set; a single channel is repeated. `dtype` is float32, float16 or bfloat16.
+    """
+
 def open_backend(path: str) -> Backend:
     """
     The backend in the shared object `path`. Raises BackendError with the loader's reason.
@@ -548,6 +610,17 @@ def open_device(name: str, path: str = "") -> Device:
     """
     The device "cpu" or "cuda:N"; `path` is the shared object of CUDA devices, by default the one of this
     installation. hoirt.backends.devices opens each device once. Raises InputError or BackendError.
+    """
+
+def pad_edge(
+    array: numpy.typing.ArrayLike,
+    size: collections.abc.Iterable[typing.SupportsIndex],
+    top: typing.SupportsInt | typing.SupportsIndex,
+    left: typing.SupportsInt | typing.SupportsIndex,
+) -> typing.Any:
+    """
+    `array` (H, W, C) uint8 in a frame of `size` (h, w), its corner at row `top`, column `left`, its edge pixels
+    repeated outward.
     """
 
 def paste(
@@ -562,6 +635,17 @@ def paste(
     float32, 0..1: round(alpha * patch + (1 - alpha) * picture), ties to even, clamped to 0..255. The patch's
     corner lies at row `top`, column `left`; what hangs over the border is cut. Pixels with alpha 0 keep
     their bits. Raises InputError for wrong shapes, dtypes, NaN or alpha outside 0..1.
+    """
+
+def paste_into(
+    picture: DeviceTensor,
+    patch: numpy.typing.ArrayLike,
+    alpha: numpy.typing.ArrayLike,
+    top: typing.SupportsInt | typing.SupportsIndex,
+    left: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    paste() in place, on a DeviceTensor (H, W, 3) uint8. The values of patch and alpha are not checked.
     """
 
 def philox4x32(
@@ -630,6 +714,34 @@ def rasterize(
     the face's vertices; "normals" float32 (N, H, W, 3), the face's unit normal in camera space, turned towards the
     camera; "silhouette" bool (N, H, W). Of equally near faces the first one shows. Raises InputError for wrong
     shapes, dtypes and ranges, faces that name no vertex, and vertices that are not finite or beyond 1e30 m.
+    """
+
+def resize(
+    array: numpy.typing.ArrayLike,
+    size: collections.abc.Iterable[typing.SupportsIndex],
+    *,
+    box: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(4)"
+    ]
+    | None = None,
+    filter: str = "bilinear",
+) -> typing.Any:
+    """
+    `array` (H, W) or (H, W, C), uint8 or float32, resampled to `size` (h, w) with the bits of Pillow's resize,
+    along x and then along y: antialiased "bilinear" or "bicubic", or the "nearest" pixel. `box` = (x0, y0, x1, y1) in source pixels
+    selects what fills `size`. An array on a device gives a DeviceTensor. Raises InputError.
+    """
+
+def sample_posterior(
+    mean: numpy.typing.ArrayLike,
+    logvar: numpy.typing.ArrayLike | None = None,
+    noise: numpy.typing.ArrayLike | None = None,
+    *,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    divisor: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+) -> typing.Any:
+    """
+    (mean + exp(logvar / 2) noise) scale / divisor in float32; the mean alone where there is no noise.
     """
 
 def skin(

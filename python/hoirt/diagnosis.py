@@ -115,7 +115,7 @@ def _automatic(device: str) -> str:
 
 
 def _cuda() -> str:
-    """Of the CUDA kernels."""
+    """Of the CUDA kernels: each device by name, or why it cannot be used."""
     try:
         from hoirt import _core_cuda
     except ImportError as error:
@@ -126,7 +126,17 @@ def _cuda() -> str:
         count = _core_cuda.device_count()
     except HoirtError as error:
         return f"kernels built, no device: {error}"
-    return f"kernels built, {count} device{'' if count == 1 else 's'}"
+    devices = "; ".join(_cuda_device(f"cuda:{index}") for index in range(count))
+    return f"kernels built, {count} device{'' if count == 1 else 's'}" + (f": {devices}" if devices else "")
+
+
+def _cuda_device(name: str) -> str:
+    from hoirt.backends.devices import open_device
+
+    try:
+        return f"{name} {open_device(name).name}"
+    except HoirtError as error:
+        return f"{name} cannot be used: {error}"
 
 
 def _cache() -> dict[str, Any]:

@@ -147,6 +147,14 @@ class FakeStream final : public Stream {
       worker_->guided_step(here);
     });
   }
+  // Not part of the loop.
+  void resize(const ResizeJob&) override {}
+  void match_colours(const ColourJob&) override {}
+  void normalise(const NormaliseJob&) override {}
+  void colours(const ColoursJob&) override {}
+  void paste(const kernels::Paste&) override {}
+  void pad_edge(const kernels::PadEdge&) override {}
+  void sample_posterior(const kernels::SamplePosterior&) override {}
   bool all_within(const Tensor& values, float low, float high) override {
     synchronize();
     return worker_->all_within(Tensor::borrow(const_cast<void*>(real(values.raw())), values.shape(), values.dtype(), nullptr),

@@ -68,10 +68,12 @@ TEST(logarithm_and_angles_are_as_exact_as_the_library) {
 TEST(vector_code_of_the_normals_is_the_functor) {
   const std::int64_t size = 4 * 256 * 2 + 7;  // two whole runs and a part
   const Tensor fast = cpu::philox_normal(0x123456789abcdefu, 11, {size});
-  std::vector<float> slow(static_cast<std::size_t>(size));
-  const kernels::PhiloxFill fill{0x123456789abcdefu, 11, slow.data(), size};
-  for (std::int64_t block = 0; 4 * block < size; ++block) fill(block);
-  CHECK(std::memcmp(fast.raw(), slow.data(), fast.bytes()) == 0);
+  for (const std::size_t shift : {0u, 1u}) {  // with stores of 16 bytes, and without
+    Tensor slow({size + 1}, DType::f32);
+    const kernels::PhiloxFill fill{0x123456789abcdefu, 11, slow.data<float>() + shift, size};
+    for (std::int64_t block = 0; 4 * block < size; ++block) fill(block);
+    CHECK(std::memcmp(fast.raw(), slow.data<float>() + shift, fast.bytes()) == 0);
+  }
 }
 
 // Every combination of what a row may leave out, over two chunks and a part; noise given and drawn.

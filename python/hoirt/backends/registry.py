@@ -18,7 +18,7 @@ _RUNTIMES: dict[str, Runtime | PythonRuntime] = {
     "aoti": PythonRuntime("hoirt.backends.aoti", "torch", "aoti", ("cuda",)),
     "onnxruntime": PythonRuntime("hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime", ("cpu", "cuda")),
     "onnxruntime-tensorrt": PythonRuntime(
-        "hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime-gpu", automatic=()
+        "hoirt.backends.onnxruntime", "onnxruntime", "onnxruntime-gpu", (), "TensorrtProvider"
     ),
 }
 _loaded: dict[str, Backend] = {}

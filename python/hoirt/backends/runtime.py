@@ -73,14 +73,15 @@ class PythonRuntime:
     """A backend that is a Python module over an optional package.
 
     Attributes:
-        module: a module of hoirt with a class `Backend`. package: what it imports when it is used.
-        extra: of hoirt, which brings the package. automatic: as in Runtime.
+        module: a module of hoirt. package: what it imports when it is used. extra: of hoirt, which brings the
+            package. automatic: as in Runtime. factory: what in the module makes the backend.
     """
 
     module: str
     package: str
     extra: str
     automatic: tuple[str, ...]
+    factory: str = "Backend"
 
     def load(self, name: str) -> Backend:
         """Makes the backend without importing its package; BackendError names the extra if it is missing."""
@@ -89,5 +90,5 @@ class PythonRuntime:
                 f"backend {name}: the Python package {self.package} is not installed; "
                 f"pip install 'hoirt[{self.extra}]'"
             )
-        backend: Backend = importlib.import_module(self.module).Backend(name)
+        backend: Backend = getattr(importlib.import_module(self.module), self.factory)()
         return backend

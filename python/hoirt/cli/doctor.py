@@ -31,8 +31,9 @@ def run(options: argparse.Namespace) -> int:
 def _show(name: str, value: Any) -> None:
     if isinstance(value, Mapping) and value:
         print(f"{name}:")
+        width = max(14, *(len(key) + 2 for key in value))
         for key, entry in value.items():
-            print(f"  {key:<14}{_text(entry)}")
+            print(f"  {key:<{width}}{_text(entry)}")
     else:
         print(f"{name + ':':<16}{_text(value)}")
 

@@ -32,6 +32,7 @@ class Pack:
         self.manifest: Manifest = verify.read_manifest(self.path)
         self._networks = verify.check_structure(self.path, self.manifest)
         self.verified = False
+        self._hashes: dict[str, tuple[tuple[int, int], str]] = {}
         if self.bytes <= verify.SMALL_PACK:
             self._check_content()
 
@@ -73,12 +74,24 @@ class Pack:
         Of a large pack the files are hashed now unless `verify(full=True)` did so before: a cache must not
         believe a manifest, or one pack could slip its own networks in under the name of another's.
         """
-        names = self.network_files(role)
         hashes = [
-            self.manifest.files[name].sha256 if self.verified else verify.hash_file(self.path, name)
-            for name in names
+            self.manifest.files[name].sha256 if self.verified else self._hash(name)
+            for name in self.network_files(role)
         ]
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+    def _hash(self, name: str) -> str:
+        """sha256 of a file as it is now; read again only if its size or time changed since."""
+        try:
+            status = (self.path / name).lstat()
+        except OSError:
+            return verify.hash_file(self.path, name)  # which says what is wrong
+        seen = (status.st_size, status.st_mtime_ns)
+        known, value = self._hashes.get(name, (None, ""))
+        if known != seen:
+            value = verify.hash_file(self.path, name)
+            self._hashes[name] = (seen, value)
+        return value
 
     def tokenizer_file(self) -> Path:
         """The tokenizer.json for `tokenizers.Tokenizer.from_file`."""

@@ -13,7 +13,7 @@ from hoirt.hands.window import Window
 from hoirt.pipeline.arrays import Box, Floats
 
 if TYPE_CHECKING:
-    from hoirt._core import Device, DeviceTensor, Network
+    from hoirt._core import Device, Network
 
 
 class DeviceArrays:
@@ -25,25 +25,26 @@ class DeviceArrays:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def put(self, array: Any) -> DeviceTensor:
+    def put(self, array: Any) -> Any:
         if isinstance(array, np.ndarray):
             array = np.ascontiguousarray(array)
         return self.device.upload(array)
 
     def get(self, array: Any) -> NDArray[Any]:
-        return self.put(array).numpy()
+        values: NDArray[Any] = self.put(array).numpy()
+        return values
 
-    def copy(self, array: Any) -> DeviceTensor:
+    def copy(self, array: Any) -> Any:
         source = self.put(array)
         made = self.device.empty(source.shape, source.dtype)
         self.device.copy(source, made)
         return made
 
-    def item(self, array: Any, index: int) -> DeviceTensor:
+    def item(self, array: Any, index: int) -> Any:
         one = self.put(array).rows(index, index + 1)
         return one.reshape(one.shape[1:])
 
-    def join(self, parts: Sequence[Any], axis: int = 0) -> DeviceTensor:
+    def join(self, parts: Sequence[Any], axis: int = 0) -> Any:
         """All axes but one must agree."""
         here = [self.put(part) for part in parts]
         if len(here) == 1:
@@ -62,11 +63,11 @@ class DeviceArrays:
                 at += count
         return made
 
-    def split(self, array: Any, counts: Sequence[int]) -> list[DeviceTensor]:
+    def split(self, array: Any, counts: Sequence[int]) -> list[Any]:
         whole, ends = self.put(array), np.cumsum(counts)
         return [whole.rows(int(end) - count, int(end)) for end, count in zip(ends, counts, strict=True)]
 
-    def look(self, picture: Any, windows: Sequence[Window], size: tuple[int, int]) -> DeviceTensor:
+    def look(self, picture: Any, windows: Sequence[Window], size: tuple[int, int]) -> Any:
         from hoirt import _core
 
         whole = self.put(picture)
@@ -78,24 +79,24 @@ class DeviceArrays:
             self.device.copy(padded, self.item(made, index))
         return made
 
-    def planes(self, pictures: Any, holes: Any) -> DeviceTensor:
+    def planes(self, pictures: Any, holes: Any) -> Any:
         from hoirt import _core
 
         whole = self.put(pictures)
         return self.join([_core.normalise(whole, self.put(holes)), _core.normalise(whole)])
 
-    def hint(self, depths: Any) -> DeviceTensor:
+    def hint(self, depths: Any) -> Any:
         from hoirt import _core
 
         return self.put(_core.normalise(self.put(depths[..., None]), divisor=255.0, offset=0.0))
 
-    def sample(self, mean: Any, logvar: Any, noise: Any, scale: float) -> DeviceTensor:
+    def sample(self, mean: Any, logvar: Any, noise: Any, scale: float) -> Any:
         from hoirt import _core
 
         given = None if noise is None else self.put(noise)
         return self.put(_core.sample_posterior(self.put(mean), self.put(logvar), given, scale=scale))
 
-    def unscaled(self, latents: Any, scale: float) -> DeviceTensor:
+    def unscaled(self, latents: Any, scale: float) -> Any:
         from hoirt import _core
 
         return self.put(_core.sample_posterior(self.put(latents), divisor=scale))
@@ -105,17 +106,17 @@ class DeviceArrays:
 
         return _core.all_finite(self.put(array))
 
-    def colours(self, decoded: Any) -> DeviceTensor:
+    def colours(self, decoded: Any) -> Any:
         from hoirt import _core
 
         return self.put(_core.colours(self.put(decoded)))
 
-    def match_colours(self, colours: Any, original: Any, hole: Any) -> DeviceTensor:
+    def match_colours(self, colours: Any, original: Any, hole: Any) -> Any:
         from hoirt import _core
 
         return self.put(_core.match_colours(self.put(colours), self.put(original), self.put(hole)))
 
-    def resize(self, colours: Any, size: tuple[int, int], box: Box) -> DeviceTensor:
+    def resize(self, colours: Any, size: tuple[int, int], box: Box) -> Any:
         from hoirt import _core
 
         return self.put(_core.resize(self.put(colours), size, box=box, filter="bilinear"))

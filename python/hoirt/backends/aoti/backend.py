@@ -23,10 +23,8 @@ class Backend:
     """See `hoirt.backends.interface.Backend`."""
 
     devices: tuple[str, ...] = ("cpu", "cuda")
+    name = "aoti"
     keyed_by_threads = False
-
-    def __init__(self, name: str = "aoti") -> None:
-        self.name = name
 
     @property
     def version(self) -> str:

@@ -65,6 +65,14 @@ class Runner:
                 raise BackendError(f"{self._name}: {error}") from error
             return {name: values[name].contiguous() for name, array in outputs.items() if array is None}
 
+    def __del__(self) -> None:
+        if getattr(self, "_pools", None):  # the pools' memory goes back to the device, not to torch's cache
+            import torch
+
+            self._loaded.clear()
+            self._pools.clear()
+            torch.cuda.empty_cache()
+
     def _fitting(self, inputs: Mapping[str, Any]) -> int:
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
         for number, package in enumerate(self._packages):

@@ -1,5 +1,5 @@
 """The onnxruntime backend: ONNX Runtime with its CPU, CUDA or TensorRT provider."""
 
-from hoirt.backends.onnxruntime.backend import Backend
+from hoirt.backends.onnxruntime.backend import Backend, TensorrtProvider
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "TensorrtProvider"]

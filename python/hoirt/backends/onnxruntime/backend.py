@@ -29,21 +29,13 @@ LIBRARIES = {
 
 
 class Backend:
-    """See `hoirt.backends.interface.Backend`. onnxruntime is imported when a network is opened."""
+    """With the CPU or the CUDA provider; see `hoirt.backends.interface.Backend`.
 
+    onnxruntime is imported when a network is opened.
+    """
+
+    name = "onnxruntime"
     keyed_by_threads = False
-
-    def __init__(self, name: str = "onnxruntime") -> None:
-        """`name`: "onnxruntime" (CPU and CUDA provider) or "onnxruntime-tensorrt" (TensorRT provider).
-
-        Raises BackendError if the installed wheel has no TensorRT provider and that is what is wanted.
-        """
-        self.name = name
-        if not self.devices:
-            raise BackendError(
-                f"backend {name}: the installed onnxruntime has no such provider; "
-                "pip install 'hoirt[onnxruntime-gpu]' brings it"
-            )
 
     @property
     def version(self) -> str:
@@ -119,4 +111,18 @@ class Backend:
             wanted = "" if kind_of(device) == "cpu" else "; pip install 'hoirt[onnxruntime-gpu]' brings it"
             raise BackendError(
                 f"backend {self.name}: the installed onnxruntime has no provider for {device}{wanted}"
+            )
+
+
+class TensorrtProvider(Backend):
+    """With the TensorRT provider, which is taken by its name only."""
+
+    name = "onnxruntime-tensorrt"
+
+    def __init__(self) -> None:
+        """Raises BackendError if the installed wheel has no such provider."""
+        if not self.devices:
+            raise BackendError(
+                f"backend {self.name}: the installed onnxruntime has no such provider; "
+                "pip install 'hoirt[onnxruntime-gpu]' brings it"
             )

@@ -30,11 +30,11 @@ PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32")
 class Backend:
     """See hoirt.backends.interface.Backend. Thread-safe; engines are built one at a time."""
 
+    name = "tensorrt"
     devices: tuple[str, ...] = ("cuda",)
     keyed_by_threads = False
 
-    def __init__(self, name: str = "tensorrt") -> None:
-        self.name = name
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._scratches: dict[str, tuple[Device, Scratch]] = {}

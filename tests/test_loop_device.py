@@ -1,0 +1,193 @@
+"""The denoise loop with a network in Python on a device: the CPU's values, graphs, cancelling, memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from device_tools import DEVICES, device, torch_view
+from hoirt import BackendError, Cancelled, _core
+from loop_tools import table
+from numpy.typing import NDArray
+
+SHAPE = (2, 4, 8, 8)
+NAMES = ("sample", "timestep", "control_scale", "context", "style")
+
+
+@pytest.fixture(params=DEVICES)
+def place(request: pytest.FixtureRequest) -> str:
+    """The name of a device that works here."""
+    device(request.param)
+    return str(request.param)
+
+
+class Network:
+    """prediction = sample / 2 + timestep / 1024 + control context + style; counts its calls."""
+
+    def __init__(self, place: str, **options: Any) -> None:
+        self.place, self.calls, self.fail_in_capture = place, 0, False
+        ports = [_core.Port("sample", [-1, -1, -1, -1]), *(_core.Port(name, [-1]) for name in NAMES[1:])]
+        self.native = _core.DeviceNetwork(
+            ports, [_core.Port("prediction", [-1, -1, -1, -1])], self.run, device=place, **options
+        )
+
+    def run(self, inputs: dict[str, Any], outputs: dict[str, Any], stream: int) -> None:
+        self.calls += 1
+        with torch_view(self.place, stream):
+            if self.fail_in_capture and torch.cuda.is_current_stream_capturing():
+                raise RuntimeError("not in a capture")
+            values = {name: torch.from_dlpack(value) for name, value in inputs.items()}
+            shift = values["timestep"] / 1024 + values["control_scale"] * values["context"] + values["style"]
+            out = torch.from_dlpack(outputs["prediction"])
+            torch.mul(values["sample"], 0.5, out=out)
+            out.add_(shift[:, None, None, None])
+
+    def loop(self) -> _core.DenoiseLoop:
+        return _core.DenoiseLoop(self.native, device=device(self.place))
+
+
+def arguments(steps: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    state = rng.standard_normal(SHAPE).astype(np.float32)
+    return {
+        "table": table(
+            steps,
+            timestep=np.linspace(900, 0, steps),
+            guidance=np.where(np.arange(steps) % 3 == 1, 1, 2.5),
+            A=1.0,
+            B=-0.25,
+            C=0.5,
+            D=0.25,
+            F=np.where(np.arange(steps) % 2, 0.125, 0),
+            G=0.5,
+            H=0.5,
+            known=np.arange(steps) < steps - 1,
+            init_signal=0.5,
+        ),
+        "shape": SHAPE,
+        "seeds": [1, 2],
+        "condition": {"context": np.array([0.25, 0.5], np.float32)},
+        "uncondition": {"context": np.zeros(1, np.float32)},
+        "per_step": {"style": np.linspace(0, 1, steps).astype(np.float32)},
+        "control": [0.5, 1.0],
+        "initial": state,
+        "known": 2 * state,
+        "mask": (rng.random((2, 1, 8, 8)) < 0.5).astype(np.float32),
+    }
+
+
+def values(latents: Any) -> NDArray[np.float32]:
+    return np.asarray(latents if isinstance(latents, np.ndarray) else latents.numpy())
+
+
+def test_the_values_of_the_cpu(place: str) -> None:
+    wanted = values(Network("cpu").loop().run(**arguments(9)).latents)
+    network = Network(place)
+    loop = network.loop()
+    for again in range(3):
+        result = loop.run(**arguments(9))
+        np.testing.assert_allclose(values(result.latents), wanted, rtol=0, atol=1e-5)
+        assert result.step_seconds.shape == (9,) and (result.step_seconds >= result.network_seconds).all()
+        if place == "cpu":
+            assert result.graphs == 0 and "CPU" in result.graph_reason
+        else:
+            assert result.graph_reason == "" and result.graphs == (7 if again == 0 else 9)
+            assert network.calls == 4
+
+
+def test_arguments_on_the_device(place: str) -> None:
+    given = arguments(6)
+    network = Network(place)
+    wanted = values(network.loop().run(**given).latents)
+    there = device(place).upload
+    for name in ("initial", "known", "mask"):
+        given[name] = there(given[name])
+    given["condition"] = {"context": there(given["condition"]["context"])}
+    if place == "cpu":
+        pytest.skip("on the CPU they are NumPy arrays")
+    np.testing.assert_array_equal(values(network.loop().run(**given).latents), wanted)
+
+
+def test_x0_and_cancel_between_steps(place: str) -> None:
+    seen: list[NDArray[np.float32]] = []
+
+    def on_step(info: _core.StepInfo) -> bool:
+        seen.append(info.x0)
+        return info.step < 3
+
+    loop = Network(place).loop()
+    with pytest.raises(Cancelled, match="after step 3"):
+        loop.run(**arguments(12), on_step=on_step)
+    assert len(seen) == 4 and all(np.isfinite(x0).all() for x0 in seen)
+    assert not np.array_equal(seen[0], seen[1])
+    token = _core.CancelToken()
+    token.cancel()
+    with pytest.raises(Cancelled, match="token"):
+        loop.run(**arguments(4), cancel=token)
+    loop.run(**arguments(4))
+
+
+def test_what_cannot_be_captured_runs_all_the_same(place: str) -> None:
+    if place == "cpu":
+        pytest.skip("the CPU captures nothing")
+    network = Network(place)
+    wanted = values(network.loop().run(**arguments(8)).latents)
+    network.fail_in_capture = True
+    result = network.loop().run(**arguments(8))
+    assert result.graphs == 0 and "not in a capture" in result.graph_reason
+    np.testing.assert_array_equal(values(result.latents), wanted)
+    plain = Network(place, capturable=False).loop().run(**arguments(8))
+    assert plain.graphs == 0 and plain.graph_reason
+    np.testing.assert_array_equal(values(plain.latents), wanted)
+
+
+def test_what_is_not_finite_is_reported(place: str) -> None:
+    given = arguments(8)
+    given["table"].B[5] = 1e300
+    loop = Network(place).loop()
+    for _ in range(2):
+        with pytest.raises(BackendError, match="step 5 of 8"):
+            loop.run(**given)
+
+
+def test_unload_gives_memory_back(place: str) -> None:
+    loop = Network(place).loop()
+    opened = device(place)
+    big = {"shape": (1, 4, 2048, 2048)}
+    rows = table(3, A=1, C=1)
+    extra = {
+        "condition": {"context": np.zeros(1, np.float32)},
+        "per_step": {"style": np.zeros(3, np.float32)},
+    }
+    latents = loop.run(rows, seeds=[1], **big, **extra).latents
+    assert values(latents).shape == big["shape"]
+    del latents
+    if place == "cpu":
+        loop.unload()
+        return
+    opened.synchronize()
+    held = opened.memory()[0]
+    loop.unload()
+    assert opened.memory()[0] - held >= 2 * 4 * 4 * 2048 * 2048  # state and prediction at least
+
+
+def test_many_threads_share_a_device(place: str) -> None:
+    network = Network(place)
+    loop = network.loop()
+    wanted = values(loop.run(**arguments(6)).latents)
+    wrong = []
+
+    def work() -> None:
+        for _ in range(5):
+            if not np.array_equal(values(loop.run(**arguments(6)).latents), wanted):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

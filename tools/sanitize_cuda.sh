@@ -1,0 +1,20 @@
+#!/bin/sh
+# The device tests under NVIDIA's compute-sanitizer; needs a CUDA device and an installed hoirt with the CUDA module.
+# usage: tools/sanitize_cuda.sh [memcheck|racecheck|initcheck|synccheck ...]     default: all four
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null) || {
+  echo 'compute-sanitizer is neither in PATH nor in /usr/local/cuda/bin' >&2
+  exit 1
+}
+"$python" -c 'from hoirt.backends.devices import open_device; print(open_device("cuda"))'
+[ $# -gt 0 ] || set -- memcheck racecheck initcheck synccheck
+tests='tests/test_device.py tests/test_loop_device.py tests/test_pictures.py tests/test_raster_cuda.py tests/test_encode_cuda.py'
+for tool in "$@"; do
+  echo "== $tool"
+  # PyTorch reuses memory that the tools then cannot tell from its neighbours.
+  # shellcheck disable=SC2086
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" --error-exitcode 1 --target-processes all \
+    "$python" -m pytest -q -k 'cuda' $tests
+done
