@@ -12,8 +12,13 @@ from typing import Any
 import fake_tensorrt
 import pytest
 from hoirt import BackendError, Cancelled, CancelToken, InputError, OutOfMemory, PackError
+from hoirt.backends import interface, registry
+from hoirt.backends.choice import Choice
+from hoirt.backends.networks import open_network
 from hoirt.backends.tensorrt import Backend
+from hoirt.backends.tensorrt import backend as backend_module
 from hoirt.backends.tensorrt.library import Library
+from hoirt.packs import open_pack
 from tensorrt_tools import AROUND, DEVICE, Device, inputs, opened, run
 
 pytest_plugins = ["tensorrt_tools"]
@@ -263,3 +268,30 @@ def test_what_the_backend_says_of_itself(
     assert backend.model(DEVICE) == "Fake GPU"
     assert backend.version == module.__version__
     assert backend.obstacle(None, device=DEVICE, precision="fp16") == ""  # type: ignore[arg-type]
+
+
+def test_the_registry_has_it(module: Any, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name where the package is found; first on a GPU; and as a backend of the interface's type."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: object())
+    monkeypatch.setattr(registry, "_loaded", {})
+    backend: interface.Backend = registry.load("tensorrt")
+    assert backend.name == "tensorrt" and not backend.keyed_by_threads
+    assert registry.automatic("cuda")[0] == "tensorrt" and "tensorrt" not in registry.automatic("cpu")
+
+
+def test_a_pack_is_opened_by_the_choice_of_a_gpu(
+    module: Any, device: Device, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every network of the bundled pack, with the profiles of the pack; each is built once."""
+    pack = open_pack("handrefiner-tiny")
+    choice = Choice(Backend(), DEVICE, "fp16")
+    opened_engines: dict[str, Any] = {}
+    monkeypatch.setattr(backend_module, "network_of", lambda engine, device: engine)
+    for _ in range(2):
+        for role in ("step", "hint", "time", "vae_decoder"):
+            opened_engines[role] = open_network(pack, role, choice)
+    assert module.fake.calls.count("build_serialized_network") == 4
+    step = opened_engines["step"]
+    assert step.precision == "fp16" and opened_engines["time"].precision == "fp32"
+    assert [p["sample"][1] for p in step.profiles] == [(2, 4, 32, 32)] * 2
+    assert step.profiles[1]["sample"][2] == (8, 4, 64, 64)

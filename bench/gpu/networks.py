@@ -89,7 +89,9 @@ class Networks:
         self.inputs = whole_inputs(job, session.device, self.kind)
         with torch.inference_mode():
             self.ready = self._ready()
+        self.whole = Whole(self.step)
         self._network: Any = None
+        self._compiled: Any = None
 
     def _ready(self) -> dict[str, Tensor]:
         """Inputs of the step, float32, by their ports."""
@@ -120,6 +122,12 @@ class Networks:
             Float32Ports(self.step), list(self.ready.values()), path, autotune=session.autotune
         )
         return run
+
+    def compiled(self) -> Any:
+        """The whole step by torch.compile, made once."""
+        if self._compiled is None:
+            self._compiled = peers.compiled_step(self, self.whole)
+        return self._compiled
 
     def network(self) -> Any:
         """The step as a network of hoirt."""
@@ -217,13 +225,14 @@ def run(session: Session, stage: str) -> None:
     for kind in kinds:
         label = f"torch eager {str(kind).removeprefix('torch.')}"
         with session.attempt(stage, label), torch.inference_mode():
-            whole = Whole(networks.step.to(kind))
+            networks.step.to(kind)
+            whole = networks.whole
             given = [value if i == 1 else value.to(kind) for i, value in enumerate(networks.inputs)]
             session.add(stage, label, session.measure(lambda whole=whole, given=given: whole(*given)))
         networks.step.to(networks.kind)
     for name, peer in peers.PEERS.items():
         with session.attempt(stage, name):
-            call, reason = peer(networks, Whole(networks.step))
+            call, reason = peer(networks, networks.whole)
             if call is None:
                 session.add(stage, name, note=f"not measured: {reason}")
             else:

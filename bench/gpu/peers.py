@@ -19,7 +19,7 @@ Peer = Callable[["Networks", nn.Module], tuple[Call | None, str]]  # the call, o
 
 def torch_compile(networks: Networks, whole: nn.Module) -> tuple[Call | None, str]:
     """max-autotune with its own CUDA graphs, and no break of the graph."""
-    call = compiled_step(networks, whole)
+    call = networks.compiled()
 
     def run() -> Tensor:
         with torch.inference_mode():

@@ -31,8 +31,8 @@ class Backend:
     """See hoirt.backends.interface.Backend. Thread-safe; engines are built one at a time."""
 
     name = "tensorrt"
-    keyed_by_threads = False
     devices: tuple[str, ...] = ("cuda",)
+    keyed_by_threads = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
