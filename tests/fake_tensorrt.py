@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
-import threading
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx
 import onnxruntime
+from fake_tensorrt_parts import Errors, report, weights_of
 
 SCRATCH = 4096  # bytes that every context needs, times the items of its first input
 ELEMENTS = {1: "FLOAT", 10: "HALF", 16: "BF16", 6: "INT32", 7: "INT64", 9: "BOOL", 2: "UINT8"}
@@ -35,43 +35,6 @@ class Plan:
         number = len(self.known)
         self.known[number] = self
         return b"fake plan " + json.dumps({"number": number}).encode()
-
-
-class Errors:
-    """Of a parser or a refitter."""
-
-    num_errors = 0
-
-    def get_error(self, index: int) -> Any:
-        return SimpleNamespace(
-            node_operator=lambda: "Conv", node_name=lambda: "/conv", desc=lambda: "not understood"
-        )
-
-
-def report(monitor: Any, steps: int) -> bool:
-    """From a thread of the library's own; the inner phase is one step of the outer."""
-    answers: list[bool] = []
-
-    def work() -> None:
-        monitor.phase_start("Building", None, steps)
-        for step in range(steps):
-            monitor.phase_start("Tactics", "Building", 2)
-            for inner in range(2):
-                answers.append(monitor.step_complete("Tactics", inner))
-                if not answers[-1]:
-                    break
-            monitor.phase_finish("Tactics")
-            if not answers[-1]:
-                break
-            answers.append(monitor.step_complete("Building", step))
-            if not answers[-1]:
-                break
-        monitor.phase_finish("Building")
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    return all(answers)
 
 
 def make(version: str) -> Any:
@@ -210,7 +173,7 @@ class _Module:
                     self.num_errors = 1
                     return False
                 loaded = onnx.load(model)
-                self._network.weights = _weights(loaded)
+                self._network.weights = weights_of(loaded)
                 self._network.file = loaded.SerializeToString()
                 return True
 
@@ -222,7 +185,7 @@ class _Module:
                 if not ported(self._logger, "refit_from_file"):
                     self.num_errors = 1
                     return False
-                self._refitter._given = _weights(onnx.load(model))
+                self._refitter._given = weights_of(onnx.load(model))
                 return True
 
         class Refitter:
@@ -278,7 +241,7 @@ class _Module:
                 self._plan, self._logger = plan, logger
                 model = onnx.load_from_string(plan.file)
                 self._model = model
-                self._prototypes = _weights(model)
+                self._prototypes = weights_of(model)
                 self._session: Any = None
                 self._inputs = [port.name for port in model.graph.input]
                 self._ports = {port.name: port for port in (*model.graph.input, *model.graph.output)}
@@ -410,9 +373,3 @@ class _Module:
                 "IExecutionContext": ExecutionContext,
             },
         )
-
-
-def _weights(model: onnx.ModelProto) -> dict[str, Any]:
-    """Refittable: everything that is a float."""
-    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    return {name: array for name, array in arrays.items() if array.dtype.kind not in "iub"}

@@ -27,8 +27,8 @@ RESULTS = Path(__file__).parents[1] / "results" / "gpu" / "results.json"
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((args.work / "inductor").absolute()))
-    if str(native.ROOT / "python") not in sys.path:
-        sys.path.insert(0, str(native.ROOT / "python"))
+    if args.build or native.is_built():  # else the hoirt that is installed
+        sys.path.insert(0, str(native.PACKAGE.parent))
     import torch
 
     gpu = args.device != "cpu"

@@ -12,6 +12,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "python" / "hoirt"
 
 
+def is_built() -> bool:
+    """Whether the checkout holds the native core."""
+    return any(PACKAGE.glob("_core.*.so"))
+
+
 def build(folder: Path, *, cuda: bool) -> str:
     """Configures and builds with CMake, and puts the modules beside the Python files.
 
