@@ -8,7 +8,9 @@ import hoirt
 import numpy as np
 import pytest
 from blobs import outside_is_identical, scene
+from hoirt.pipeline import strengths as strengths_module
 from hoirt.pipeline.adaptive import REFERENCE, STRENGTHS, TOLERANCE, choose, joint_error
+from hoirt.pipeline.run import at_strengths
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,6 +79,27 @@ def test_one_batch_gives_the_same_choice(refiner: hoirt.Refiner, monkeypatch: py
     )
     difference = np.asarray(at_once.image, float) - np.asarray(in_order.image, float)
     assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("error", [hoirt.OutOfMemory("full"), hoirt.InputError("batches of 1 to 8")])
+def test_without_room_for_a_batch_the_strengths_run_in_order(
+    refiner: hoirt.Refiner, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    picture = scene()
+    expected = refiner(picture, strength="adaptive", steps=2)
+    several: list[int] = []
+
+    def one_at_a_time(models: Any, job: Any, strengths: Any, *args: Any, **options: Any) -> Any:
+        if len(strengths) > 1:
+            several.append(len(strengths))
+            raise error
+        return at_strengths(models, job, strengths, *args, **options)
+
+    monkeypatch.setattr(refiner._models, "parallel_strengths", True)
+    monkeypatch.setattr(strengths_module, "at_strengths", one_at_a_time)
+    found = refiner(picture, strength="adaptive", steps=2)
+    assert several == [7] and found.trials == expected.trials
+    assert np.array_equal(found.image, expected.image)  # type: ignore[arg-type]
 
 
 def test_preview_judges_early_and_ends_whole(refiner: hoirt.Refiner) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
-from hoirt.errors import InputError
+from hoirt.errors import InputError, OutOfMemory
 from hoirt.pipeline.adaptive import REFERENCE, STRENGTHS, choose, joint_error
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import Settings
@@ -32,7 +33,10 @@ def _adaptive(models: Models, job: Job, settings: Settings) -> Result:
     painted: dict[float, Painted] = {}
     if models.parallel_strengths:
         every = (REFERENCE, *STRENGTHS)
-        painted = dict(zip(every, at_strengths(models, job, every, settings, run=0, rows=rows), strict=True))
+        # Where the device or its compiled network has no room for so many, they run in order below.
+        with suppress(OutOfMemory, InputError):
+            together = at_strengths(models, job, every, settings, run=0, rows=rows)
+            painted = dict(zip(every, together, strict=True))
     errors = 0
 
     def error_at(strength: float) -> float:
