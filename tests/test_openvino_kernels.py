@@ -1,12 +1,17 @@
-"""The OpenVINO backend's own operations in bfloat16: found in graphs as exported, exact to its rounding."""
+"""The OpenVINO backend's own operations in bfloat16 and int8: found in graphs as exported, exact to their rounding."""
 
 import hoirt.backends
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import helper
 from onnx_models import reference, save, value
 from torch import nn
+
+from export.int8.layers import find_layers
+from export.int8.qdq import rewrite
+from export.int8.ranges import measure
 
 RNG = np.random.default_rng(0)
 HAS_BF16 = hoirt.backends.load("openvino").precisions("cpu")[0] == "bf16"
@@ -48,6 +53,28 @@ class SelfAttention(nn.Module):
         return mixed.transpose(1, 2).reshape(batch, -1, channels)
 
 
+class Block(nn.Module):
+    """A residual block of Stable Diffusion: the embedding of the timestep between its convolutions, a shortcut."""
+
+    def __init__(self, channels=128, out=128, shortcut=False):
+        super().__init__()
+        self.first, self.second = Residual(channels, out), Residual(out, out)
+        self.shortcut = nn.Conv2d(channels, out, 1) if shortcut else nn.Identity()
+
+    def forward(self, x):
+        embedding = x.mean((2, 3))[:, :1].expand(-1, self.first.conv.out_channels)
+        return self.shortcut(x) + self.second(self.first(x) + embedding[:, :, None, None])
+
+
+class Upsampler(nn.Module):
+    def __init__(self, channels=128, out=160, bias=True):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, 3, padding=1, bias=bias)
+
+    def forward(self, x):
+        return self.conv(nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
 def exported(module, example, path, free):
     torch.manual_seed(0)
     names = dict(zip(free, "nhwt", strict=False))
@@ -74,13 +101,24 @@ def opened(path, cache="", threads=2):
     )
 
 
-def check(path, module, inputs, cache=""):
+def check(path, module, inputs, cache="", bound=0.01):
     with torch.inference_mode():
         expected = module(torch.from_numpy(inputs)).numpy()
     found = opened(path, cache).run({"x": inputs})["y"]
     assert found.shape == expected.shape
-    assert relative(found, expected) < 0.01
+    assert relative(found, expected) < bound
     return found
+
+
+def quantised(path, inputs):
+    """The network with every layer in int8, as `hoirt pack quantize` writes it."""
+    model = ir.load(path)
+    layers = find_layers(model)
+    ranges = measure(path, {str(layer.activation.name): layer.channel for layer in layers}, [{"x": inputs}])
+    rewrite(model, layers, ranges)
+    target = path.with_stem("int8")
+    ir.save(model, target)
+    return target
 
 
 @pytest.mark.parametrize(
@@ -163,3 +201,53 @@ def test_other_convolutions_are_left_alone(tmp_path, conv):
     x = normal(1, 128, 8, 9)
     (expected,) = reference(path, {"x": x})
     assert relative(opened(path).run({"x": x})["y"], expected) < 0.01
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+@pytest.mark.parametrize("out", [128, 160])
+@pytest.mark.parametrize("int8", [False, True])
+def test_residual_blocks(tmp_path, shortcut, out, int8):
+    """Two in a row: what one passes to the next stays with its channels last."""
+    module = nn.Sequential(Block(128, out, shortcut or out != 128), Block(out, out))
+    x = normal(2, 128, 9, 12)
+    path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))
+    check(quantised(path, x) if int8 else path, module, x, bound=0.06 if int8 else 0.01)
+
+
+def test_a_sum_that_is_broadcast_is_left_alone(tmp_path):
+    class Broadcast(Residual):
+        def forward(self, x):
+            return super().forward(x) + x[:, :, :1, :]
+
+    module = Broadcast(128, 128)
+    x = normal(2, 128, 6, 5)
+    check(exported(module, x, tmp_path / "net.onnx", (0, 2, 3)), module, x)
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"channels": 96}, {"out": 128}])
+@pytest.mark.parametrize("int8", [False, True])
+def test_upsamplers(tmp_path, options, int8):
+    module = nn.Sequential(Upsampler(**options), Residual(options.get("out", 160), 128))
+    x = normal(2, options.get("channels", 128), 5, 7)
+    path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))
+    check(quantised(path, x) if int8 else path, module, x, bound=0.06 if int8 else 0.01)
+
+
+@pytest.mark.parametrize("heads", [8, 4])
+def test_self_attention_in_int8(tmp_path, heads):
+    module = SelfAttention(heads=heads)
+    x = normal(2, 200, 320)
+    path = quantised(exported(module, x[:, :16], tmp_path / "net.onnx", (0, 1)), x)
+    check(path, module, x, bound=0.05)
+
+
+def test_our_operations_run(tmp_path):
+    """Told from what is cached: 16 numbers a kernel, of two bytes or one; OpenVINO keeps nine, of four or one."""
+    x = normal(1, 128, 6, 6)
+    module = nn.Sequential(Upsampler(out=128), Residual(128, 128))
+    path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))
+    for each, width in ((path, 2), (quantised(path, x), 1)):
+        opened(each, each.with_suffix(".cache")).run({"x": x})
+        size = max(file.stat().st_size for file in tmp_path.glob(f"{each.stem}.cache*"))
+        weights = 2 * 16 * width * 128 * 128
+        assert weights < size < weights + 65536

@@ -89,13 +89,15 @@ class Head {
     most_[0] = most_[1] = _mm512_set1_ps(lowest);
     total_[0] = total_[1] = _mm512_setzero_ps();
     for (std::int64_t block = 0; block < blocks_; ++block) add(block);
-    alignas(64) float total[lane_queries];
-    _mm512_store_ps(total, total_[0]), _mm512_store_ps(total + 16, total_[1]);
-    for (std::int64_t query = 0; query < count; ++query) {
-      const float inverse = 1 / total[query];
-      for (std::int64_t i = 0; i < size; ++i) {
-        job_.output[at + query * stride_ + i] = bf16_of(sums_[static_cast<std::size_t>(i * lane_queries + query)] * inverse);
+    const __m512 one = _mm512_set1_ps(1.0F);
+    const __m512 inverse[2] = {_mm512_div_ps(one, total_[0]), _mm512_div_ps(one, total_[1])};
+    for (std::int64_t i = 0; i < size; ++i) {
+      Bf16 column[lane_queries];
+      for (int half = 0; half < 2; ++half) {
+        const __m512 sum = _mm512_loadu_ps(sums_.data() + i * lane_queries + 16 * half);
+        lanes::store(column + 16 * half, _mm512_mul_ps(sum, inverse[half]));
       }
+      for (std::int64_t query = 0; query < count; ++query) job_.output[at + query * stride_ + i] = column[query];
     }
   }
 

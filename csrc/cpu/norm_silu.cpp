@@ -1,4 +1,4 @@
-// Sums per run of pixels, mean and variance per group, then one pass that normalises and activates.
+// Sums per run of pixels, mean and variance per group, and one pass that normalises and activates.
 #include "csrc/cpu/norm_silu.h"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace {
 constexpr std::int64_t run = 128;  // pixels: few enough for float32 sums
 
 // Of one run: the sum and the sum of squares of every channel, less `pivot`, which keeps the squares small.
-void add_up(const NormSilu& norm, const Bf16* pixels, std::int64_t count, const float* pivot, float* sums) {
+void add_up(const GroupNorm& norm, const Bf16* pixels, std::int64_t count, const float* pivot, float* sums) {
   for (std::int64_t channel = 0; channel < norm.channels; channel += 16) {
     const __m512 base = _mm512_loadu_ps(pivot + channel);
     __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
@@ -31,24 +31,14 @@ void add_up(const NormSilu& norm, const Bf16* pixels, std::int64_t count, const 
   }
 }
 
-void activate(const NormSilu& norm, const Bf16* from, const float* factor, const float* offset, Bf16* to) {
-  const __m512 one = _mm512_set1_ps(1.0F), minus_log2e = _mm512_set1_ps(-1.44269504F);
-  for (std::int64_t channel = 0; channel < norm.channels; channel += 16) {
-    const __m512 z = _mm512_fmadd_ps(lanes::load(from + channel), _mm512_loadu_ps(factor + channel),
-                                     _mm512_loadu_ps(offset + channel));
-    const __m512 e = lanes::exp2_short(_mm512_mul_ps(z, minus_log2e));
-    lanes::store(to + channel, _mm512_div_ps(z, _mm512_add_ps(one, e)));
-  }
-}
-
 }  // namespace
 
-void norm_silu(const NormSilu& norm, const Parallel& parallel) {
+void norm_coefficients(const GroupNorm& norm, float* factors, float* offsets, const Parallel& parallel) {
   const std::int64_t runs = (norm.pixels + run - 1) / run, width = norm.channels / norm.groups;
   const auto channels = static_cast<std::size_t>(norm.channels);
   const auto batch = static_cast<std::size_t>(norm.batch);
   // The first pixel of an item is as good a pivot as its mean, if not better known.
-  std::vector<float> pivots(batch * channels), factors(batch * channels), offsets(batch * channels);
+  std::vector<float> pivots(batch * channels);
   for (std::int64_t item = 0; item < norm.batch; ++item) {
     const Bf16* first = norm.input + item * norm.pixels * norm.channels;
     for (std::int64_t group = 0; group < norm.groups; ++group) {
@@ -81,16 +71,27 @@ void norm_silu(const NormSilu& norm, const Parallel& parallel) {
       }
     }
   }
-  parallel(norm.batch * norm.pixels, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t at = i / norm.pixels * norm.channels;
-      activate(norm, norm.input + i * norm.channels, factors.data() + at, offsets.data() + at, norm.output + i * norm.channels);
+}
+
+void silu(const Bf16* from, std::int64_t pixels, std::int64_t channels, const float* factors, const float* offsets, Bf16* to) {
+  const __m512 one = _mm512_set1_ps(1.0F), minus_log2e = _mm512_set1_ps(-1.44269504F);
+  for (std::int64_t pixel = 0; pixel < pixels; ++pixel, from += channels, to += channels) {
+    for (std::int64_t channel = 0; channel < channels; channel += 16) {
+      const __m512 z = _mm512_fmadd_ps(lanes::load(from + channel), _mm512_loadu_ps(factors + channel),
+                                       _mm512_loadu_ps(offsets + channel));
+      const __m512 e = lanes::exp2_short(_mm512_mul_ps(z, minus_log2e));
+      // 14 bits of the reciprocal are more than bfloat16 keeps.
+      lanes::store(to + channel, _mm512_mul_ps(z, _mm512_rcp14_ps(_mm512_add_ps(one, e))));
     }
-  });
+  }
 }
 #pragma GCC pop_options
 #else
-void norm_silu(const NormSilu&, const Parallel&) { throw BackendError("this build has no code for AVX512-BF16"); }
+namespace {
+[[noreturn]] void lack() { throw BackendError("this build has no code for AVX512-BF16"); }
+}  // namespace
+void norm_coefficients(const GroupNorm&, float*, float*, const Parallel&) { lack(); }
+void silu(const Bf16*, std::int64_t, std::int64_t, const float*, const float*, Bf16*) { lack(); }
 #endif
 
 }  // namespace hoirt::cpu

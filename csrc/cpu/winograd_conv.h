@@ -10,13 +10,19 @@
 namespace hoirt::cpu {
 
 // A convolution of stride 1 and padding 1 on pictures with their channels last.
-struct WinogradConv {
-  std::int64_t batch = 0, height = 0, width = 0;
+struct WinogradJob {
+  std::int64_t batch = 0, height = 0, width = 0;   // of the output
   std::int64_t channels_in = 0, channels_out = 0;  // multiples of `winograd_channels`
-  const Bf16* input = nullptr;    // (batch, height, width, channels_in)
-  const Bf16* weights = nullptr;  // as pack_winograd_weights writes them
-  const float* bias = nullptr;    // (channels_out,)
-  Bf16* output = nullptr;         // (batch, height, width, channels_out)
+  // Every pixel of the input counts as 2x2, so it has half of the (even) height and width: 9 products for four pixels.
+  bool doubled = false;
+  const Bf16* input = nullptr;  // (batch, height, width, channels_in)
+  // silu(input * factor + offset) is convolved where these are given, (batch, channels_in) each; else the input.
+  const float* factors = nullptr;
+  const float* offsets = nullptr;
+  const float* bias = nullptr;  // (channels_out,), or (batch, channels_out)
+  bool bias_per_item = false;
+  const Bf16* residual = nullptr;  // added to the output if given; like it
+  Bf16* output = nullptr;  // (batch, height, width, channels_out)
 };
 
 constexpr std::int64_t winograd_channels = 32;
@@ -26,9 +32,9 @@ std::size_t winograd_weight_count(std::int64_t channels_out, std::int64_t channe
 void pack_winograd_weights(const float* weights, std::int64_t channels_out, std::int64_t channels_in, Bf16* packed,
                            const Parallel& parallel);
 
-// Sums are float32; the transformed picture and weights are rounded to bfloat16, which costs about as much accuracy as
-// rounding the picture and the weights themselves. The bits do not depend on the threads.
-// Needs multiplies_bf16(). Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
-void winograd_conv(const WinogradConv& conv, const Parallel& parallel);
+// Weights as pack_winograd_weights writes them. Sums are float32; the transformed picture and weights are rounded to
+// bfloat16, which costs about as much accuracy as rounding the picture and the weights themselves. The bits do not depend
+// on the threads. Needs multiplies_bf16(). Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
+void winograd_conv(const WinogradJob& job, const Bf16* weights, const Parallel& parallel);
 
 }  // namespace hoirt::cpu

@@ -7,7 +7,10 @@
 #include <vector>
 
 #include "csrc/cpu/attention.h"
+#include "csrc/cpu/attention_int8.h"
+#include "csrc/cpu/winograd_int8.h"
 #include "csrc/openvino/fold.h"
+#include "csrc/openvino/quantised.h"
 #include "csrc/openvino/threads.h"
 
 namespace hoirt::openvino {
@@ -82,6 +85,12 @@ std::shared_ptr<Kind> only_user(const ov::Output<ov::Node>& output) {
   return nullptr;
 }
 
+// Whether the graph multiplies in int8 to make it.
+bool is_quantised(const ov::Output<ov::Node>& output) {
+  const auto projection = ov::as_type_ptr<MatMul>(output.get_node_shared_ptr());
+  return projection && before_quantising(projection->input_value(0)).get_node() && dequantises(projection->input_value(1));
+}
+
 bool is_plain(const MatMul& product) { return !product.get_transpose_a() && !product.get_transpose_b(); }
 
 void join(const std::shared_ptr<Softmax>& softmax) {
@@ -109,7 +118,8 @@ void join(const std::shared_ptr<Softmax>& softmax) {
 
   ov::OutputVector inputs;
   for (const auto& one : {*q, *k, *v}) inputs.push_back(std::make_shared<Convert>(one.tokens, ov::element::bf16));
-  const auto whole = std::make_shared<BlockAttention>(inputs, q->heads, left.factor * right.factor);
+  const bool int8 = cpu::multiplies_int8() && is_quantised(q->tokens) && is_quantised(k->tokens) && is_quantised(v->tokens);
+  const auto whole = std::make_shared<BlockAttention>(inputs, q->heads, left.factor * right.factor, int8);
   const auto wide = std::make_shared<Convert>(whole, ov::element::f32);
   wide->set_friendly_name(tokens->get_friendly_name());
   tokens->output(0).replace(wide);
@@ -117,8 +127,8 @@ void join(const std::shared_ptr<Softmax>& softmax) {
 
 }  // namespace
 
-BlockAttention::BlockAttention(const ov::OutputVector& inputs, std::int64_t heads, float scale)
-    : Op(inputs), heads_(heads), scale_(scale) {
+BlockAttention::BlockAttention(const ov::OutputVector& inputs, std::int64_t heads, float scale, bool int8)
+    : Op(inputs), heads_(heads), scale_(scale), int8_(int8) {
   constructor_validate_and_infer_types();
 }
 
@@ -128,12 +138,13 @@ void BlockAttention::validate_and_infer_types() {
 
 std::shared_ptr<ov::Node> BlockAttention::clone_with_new_inputs(const ov::OutputVector& inputs) const {
   check_new_args_count(this, inputs);
-  return std::make_shared<BlockAttention>(inputs, heads_, scale_);
+  return std::make_shared<BlockAttention>(inputs, heads_, scale_, int8_);
 }
 
 bool BlockAttention::visit_attributes(ov::AttributeVisitor& visitor) {
   visitor.on_attribute("heads", heads_);
   visitor.on_attribute("scale", scale_);
+  visitor.on_attribute("int8", int8_);
   return true;
 }
 
@@ -144,7 +155,7 @@ bool BlockAttention::evaluate(ov::TensorVector& outputs, const ov::TensorVector&
   const auto values = [&inputs](std::size_t input) { return static_cast<const cpu::Bf16*>(inputs[input].data()); };
   const cpu::Attention job{extent(0, 0), extent(0, 1), extent(1, 1), heads_,    extent(0, 2) / heads_,
                            scale_,       values(0),    values(1),    values(2), static_cast<cpu::Bf16*>(outputs[0].data())};
-  cpu::attention(job, on_threads);
+  (int8_ ? cpu::attention_int8 : cpu::attention)(job, on_threads);
   return true;
 }
 

@@ -11,7 +11,7 @@ class BlockAttention final : public ov::op::Op {
  public:
   OPENVINO_OP("BlockAttention", "hoirt")
   BlockAttention() = default;
-  BlockAttention(const ov::OutputVector& inputs, std::int64_t heads, float scale);
+  BlockAttention(const ov::OutputVector& inputs, std::int64_t heads, float scale, bool int8);
 
   void validate_and_infer_types() override;
   std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override;
@@ -22,6 +22,7 @@ class BlockAttention final : public ov::op::Op {
  private:
   std::int64_t heads_ = 1;
   float scale_ = 1;
+  bool int8_ = false;
 };
 
 // Replaces attentions whose number of keys is open or large; over few keys OpenVINO's own is as fast.

@@ -14,6 +14,7 @@
 #include "csrc/cpu/bf16.h"
 #include "csrc/openvino/attention.h"
 #include "csrc/openvino/convert.h"
+#include "csrc/openvino/doubled_convolution.h"
 #include "csrc/openvino/network.h"
 #include "csrc/openvino/norm_convolution.h"
 #include "engine/network.h"
@@ -22,7 +23,7 @@ namespace hoirt::openvino {
 namespace {
 
 // Names what model_file.cpp makes of a network before it is compiled; cached programs of other rewrites are not used.
-constexpr const char* rewrites = "norms, split projections, upsampling 1, own kernels 1";
+constexpr const char* rewrites = "norms, split projections, upsampling 1, own kernels 3";
 
 // OpenVINO offers bf16 wherever it can emulate it; only with these instructions is it faster than fp32.
 bool has_bf16() {
@@ -48,6 +49,7 @@ class OpenVinoBackend final : public Backend {
   OpenVinoBackend() {
     // Compiled networks name our operations; without these the cache could not be read.
     core_->add_extension(std::make_shared<ov::OpExtension<NormConvolution>>());
+    core_->add_extension(std::make_shared<ov::OpExtension<DoubledConvolution>>());
     core_->add_extension(std::make_shared<ov::OpExtension<BlockAttention>>());
   }
 

@@ -18,11 +18,17 @@ std::shared_ptr<Constant> stored_floats(const ov::Output<ov::Node>& output) {
   return constant && constant->get_element_type().is_real() ? constant : nullptr;
 }
 
-bool is_plain_3x3(const Convolution& node, const Constant& weights) {
-  const auto& shape = weights.get_shape();
-  return shape.size() == 4 && shape[2] == 3 && shape[3] == 3 && node.get_strides() == ov::Strides{1, 1} &&
+bool is_plain_3x3(const Convolution& node, const ov::Shape& weights) {
+  return weights.size() == 4 && weights[2] == 3 && weights[3] == 3 && node.get_strides() == ov::Strides{1, 1} &&
          node.get_dilations() == ov::Strides{1, 1} && node.get_auto_pad() == ov::op::PadType::EXPLICIT &&
          node.get_pads_begin() == ov::CoordinateDiff{1, 1} && node.get_pads_end() == ov::CoordinateDiff{1, 1};
+}
+
+bool is_plain_1x1(const Convolution& node) {
+  const auto& weights = node.get_input_partial_shape(1);
+  return weights.rank() == 4 && weights[2] == 1 && weights[3] == 1 && node.get_strides() == ov::Strides{1, 1} &&
+         node.get_auto_pad() == ov::op::PadType::EXPLICIT && node.get_pads_begin() == ov::CoordinateDiff{0, 0} &&
+         node.get_pads_end() == ov::CoordinateDiff{0, 0};
 }
 
 std::optional<Biased> biased(const Convolution& node, std::size_t channels) {

@@ -10,8 +10,11 @@ namespace hoirt::openvino {
 // The values of float weights, stored as they are or as halves that are cast; null for others.
 std::shared_ptr<ov::opset13::Constant> stored_floats(const ov::Output<ov::Node>& output);
 
-// Stride 1, padding 1, no dilation, and weights (out, in, 3, 3).
-bool is_plain_3x3(const ov::opset13::Convolution& node, const ov::opset13::Constant& weights);
+// Stride 1, padding 1, no dilation, and weights of the shape (out, in, 3, 3).
+bool is_plain_3x3(const ov::opset13::Convolution& node, const ov::Shape& weights);
+
+// Kernels of one pixel, stride 1, no padding: the output has the picture's extents.
+bool is_plain_1x1(const ov::opset13::Convolution& node);
 
 // The sum of the convolution and a bias per channel, and that bias as (1, C, 1, 1).
 struct Biased {

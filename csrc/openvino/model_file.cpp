@@ -7,6 +7,7 @@
 
 #include "csrc/openvino/attention.h"
 #include "csrc/openvino/convert.h"
+#include "csrc/openvino/doubled_convolution.h"
 #include "csrc/openvino/norm_convolution.h"
 #include "csrc/openvino/split_projection.h"
 #include "csrc/openvino/stable_norm.h"
@@ -69,7 +70,12 @@ std::shared_ptr<ov::Model> read_model(const std::string& path, const std::map<st
   if (model->get_results().empty()) throw PackError("the model " + path + " has no outputs, it is not a network");
   if (!shapes.empty()) set_shapes(*model, path, shapes);
   if (own_kernels) {
-    join_norm_convolutions(*model);
+    for (const auto& node : model->get_ordered_ops()) {
+      const auto convolution = ov::as_type_ptr<ov::opset13::Convolution>(node);
+      if (!convolution) continue;
+      join_norm_convolution(convolution, model->get_parameters());
+      join_doubled_convolution(convolution);
+    }
     join_attentions(*model);
   }
   make_norms_stable(*model);

@@ -13,22 +13,19 @@
 #include "csrc/openvino/convolution.h"
 #include "csrc/openvino/fold.h"
 #include "csrc/openvino/threads.h"
+#include "csrc/openvino/winograd_weights.h"
 
 namespace hoirt::openvino {
 namespace {
 
 using ov::opset13::Add;
 using ov::opset13::Constant;
-using ov::opset13::Convert;
 using ov::opset13::Convolution;
 using ov::opset13::Multiply;
 using ov::opset13::MVN;
 using ov::opset13::Reshape;
 using ov::opset13::Sigmoid;
 using ov::opset13::Swish;
-using ov::opset13::Transpose;
-
-constexpr std::size_t few_channels = 128;  // below, the products are too few to pay for the transforms
 
 // x * sigmoid(x), written as either of the two; null for anything else.
 ov::Output<ov::Node> activated(const ov::Output<ov::Node>& output) {
@@ -100,72 +97,108 @@ std::optional<Norm> group_norm(const ov::Output<ov::Node>& output, const ov::Par
               mvn->get_eps()};
 }
 
-std::shared_ptr<Constant> packed(const Constant& weights) {
-  const auto& shape = weights.get_shape();
-  const auto values = weights.cast_vector<float>();
-  const auto out = static_cast<std::int64_t>(shape[0]), in = static_cast<std::int64_t>(shape[1]);
-  constexpr auto together = static_cast<std::size_t>(cpu::winograd_channels);
-  ov::Tensor tensor(ov::element::bf16, {16, shape[0] / together, shape[1] / 2, 2 * together});
-  auto* to = static_cast<cpu::Bf16*>(tensor.data());
-  cpu::pack_winograd_weights(values.data(), out, in, to, on_threads);
-  return std::make_shared<Constant>(tensor);
+struct Bias {
+  ov::Output<ov::Node> values;    // (D,), or (N, D) where the items of a batch have their own
+  std::shared_ptr<ov::Node> sum;  // what the convolution with it replaces
+};
+
+// Whether the values are one number per channel of each item: (N, D, 1, 1).
+bool is_per_item(const ov::PartialShape& shape, std::size_t channels) {
+  return shape.rank() == 4 && shape[1] == static_cast<std::int64_t>(channels) && shape[2] == 1 && shape[3] == 1;
 }
 
-std::shared_ptr<Constant> floats(const std::vector<float>& values) {
-  return Constant::create(ov::element::f32, {values.size()}, values);
+// The sum that is all that is made of an output, and what is added to it there.
+struct Sum {
+  std::shared_ptr<ov::Node> node;
+  ov::Output<ov::Node> other;
+};
+
+std::optional<Sum> only_sum(const ov::Output<ov::Node>& output) {
+  auto* user = only_user(output);
+  if (!user || !ov::is_type<Add>(user)) return std::nullopt;
+  const std::size_t side = user->input_value(0) == output ? 1 : 0;
+  return Sum{user->shared_from_this(), user->input_value(side)};
 }
 
-std::shared_ptr<Constant> order(const std::vector<std::int64_t>& axes) {
-  return Constant::create(ov::element::i64, {axes.size()}, axes);
+// The bias that is added to the convolution, and what is added after it per item, as the embedding of the timestep is.
+Bias added(const std::shared_ptr<Convolution>& node, std::size_t channels) {
+  const auto with_bias = biased(*node, channels);
+  const std::vector<float> constant =
+      with_bias ? with_bias->bias->cast_vector<float>() : std::vector<float>(channels, 0.0F);
+  Bias bias{floats(constant), with_bias ? with_bias->sum : node};
+  const auto sum = only_sum(bias.sum->output(0));
+  if (!sum || sum->other.get_element_type() != ov::element::f32) return bias;
+  if (!is_per_item(sum->other.get_partial_shape(), channels)) return bias;
+  const auto rows = Constant::create(ov::element::i64, {2}, {std::int64_t{-1}, static_cast<std::int64_t>(channels)});
+  return {std::make_shared<Add>(std::make_shared<Reshape>(sum->other, rows, false), bias.values), sum->node};
 }
 
-void join(const std::shared_ptr<Convolution>& node, const ov::ParameterVector& parameters) {
-  const auto weights = stored_floats(node->input_value(1));
-  if (!weights || !is_plain_3x3(*node, *weights)) return;
-  const auto& shape = weights->get_shape();
-  constexpr auto multiple = static_cast<std::size_t>(cpu::winograd_channels);
-  if (shape[0] % multiple != 0 || shape[1] % multiple != 0 || std::min(shape[0], shape[1]) < few_channels) return;
-  const auto before = activated(node->input_value(0));
-  const auto norm = before.get_node() ? group_norm(before, parameters) : std::nullopt;
-  if (!norm) return;
-  const auto with_bias = biased(*node, shape[0]);
-  const std::vector<float> bias =
-      with_bias ? with_bias->bias->cast_vector<float>() : std::vector<float>(shape[0], 0.0F);
-
-  const auto low = std::make_shared<Convert>(norm->picture, ov::element::bf16);
-  const auto last = std::make_shared<Transpose>(low, order({0, 2, 3, 1}));
-  const auto whole = std::make_shared<NormConvolution>(
-      ov::OutputVector{last, floats(norm->scale), floats(norm->shift), packed(*weights), floats(bias)}, norm->groups,
-      norm->epsilon);
-  const auto first = std::make_shared<Transpose>(whole, order({0, 3, 1, 2}));
-  const auto wide = std::make_shared<Convert>(first, ov::element::f32);
-  const std::shared_ptr<ov::Node> old = with_bias ? with_bias->sum : node;
-  wide->set_friendly_name(old->get_friendly_name());
-  old->output(0).replace(wide);
+// Whether `other` has the extents of the picture that goes into a chain of our nodes: it is that picture, or made of it
+// by a 1x1 convolution.
+bool has_extents(ov::Output<ov::Node> other, ov::Output<ov::Node> picture) {
+  if (ov::is_type<Add>(other.get_node())) {
+    for (const std::size_t side : {0U, 1U}) {
+      const auto shortcut = ov::as_type_ptr<Convolution>(other.get_node()->get_input_node_shared_ptr(side));
+      if (shortcut && biased(*shortcut, shortcut->get_input_partial_shape(1)[0].get_max_length())) {
+        other = shortcut->output(0);
+        break;
+      }
+    }
+  }
+  if (const auto shortcut = ov::as_type_ptr<Convolution>(other.get_node_shared_ptr())) {
+    if (!is_plain_1x1(*shortcut)) return false;
+    other = shortcut->input_value(0);
+  }
+  other = channels_last(other);
+  while (other != picture && ov::is_type<NormConvolution>(picture.get_node())) picture = picture.get_node()->input_value(0);
+  return other == picture;
 }
 
 }  // namespace
 
-NormConvolution::NormConvolution(const ov::OutputVector& inputs, std::int64_t groups, float epsilon)
-    : Op(inputs), groups_(groups), epsilon_(epsilon) {
+void join_norm_convolution(const std::shared_ptr<Convolution>& node, const ov::ParameterVector& parameters) {
+  const auto convolution = winograd_convolution(*node);
+  const auto before = convolution ? activated(convolution->picture) : ov::Output<ov::Node>{};
+  const auto norm = before.get_node() ? group_norm(before, parameters) : std::nullopt;
+  const auto weights = norm ? packed_weights(*node, convolution->int8) : ov::OutputVector{};
+  if (weights.empty()) return;
+  const Bias bias = added(node, convolution->weights[0]);
+  const auto picture = channels_last(norm->picture);
+  ov::OutputVector inputs{picture, floats(norm->scale), floats(norm->shift), bias.values};
+  inputs.insert(inputs.end(), weights.begin(), weights.end());
+  const auto sum = only_sum(bias.sum->output(0));
+  const bool residual = sum && ov::is_type<NormConvolution>(picture.get_node()) &&
+                        sum->other.get_partial_shape().rank() == 4 &&
+                        sum->other.get_partial_shape()[1] == bias.sum->get_output_partial_shape(0)[1] &&
+                        has_extents(sum->other, picture);
+  if (residual) inputs.push_back(channels_last(sum->other));
+  const auto whole = channels_first(std::make_shared<NormConvolution>(inputs, norm->groups, norm->epsilon, residual));
+  const auto old = residual ? sum->node : bias.sum;
+  whole->set_friendly_name(old->get_friendly_name());
+  old->output(0).replace(whole);
+}
+
+NormConvolution::NormConvolution(const ov::OutputVector& inputs, std::int64_t groups, float epsilon, bool residual)
+    : Op(inputs), groups_(groups), epsilon_(epsilon), residual_(residual) {
   constructor_validate_and_infer_types();
 }
 
 void NormConvolution::validate_and_infer_types() {
   ov::PartialShape shape = get_input_partial_shape(0);
-  const auto& weights = get_input_partial_shape(3);
-  if (shape.rank() == 4 && weights.rank() == 4) shape[3] = weights[1] * cpu::winograd_channels;
+  const auto& bias = get_input_partial_shape(3);
+  if (shape.rank() == 4 && bias.rank().is_static()) shape[3] = bias[bias.size() - 1];
   set_output_type(0, ov::element::bf16, shape);
 }
 
 std::shared_ptr<ov::Node> NormConvolution::clone_with_new_inputs(const ov::OutputVector& inputs) const {
   check_new_args_count(this, inputs);
-  return std::make_shared<NormConvolution>(inputs, groups_, epsilon_);
+  return std::make_shared<NormConvolution>(inputs, groups_, epsilon_, residual_);
 }
 
 bool NormConvolution::visit_attributes(ov::AttributeVisitor& visitor) {
   visitor.on_attribute("groups", groups_);
   visitor.on_attribute("epsilon", epsilon_);
+  visitor.on_attribute("residual", residual_);
   return true;
 }
 
@@ -173,27 +206,20 @@ bool NormConvolution::evaluate(ov::TensorVector& outputs, const ov::TensorVector
   const ov::Shape from = inputs[0].get_shape();
   const auto extent = [&from](std::size_t axis) { return static_cast<std::int64_t>(from[axis]); };
   const auto* picture = static_cast<const cpu::Bf16*>(inputs[0].data());
-  const auto active = std::make_unique_for_overwrite<cpu::Bf16[]>(inputs[0].get_size());
-  const cpu::NormSilu norm{extent(0), extent(1) * extent(2),         extent(3),                    groups_, epsilon_,
-                           picture,   inputs[1].data<const float>(), inputs[2].data<const float>(), active.get()};
-  cpu::norm_silu(norm, on_threads);
-  const cpu::WinogradConv conv{extent(0),
-                               extent(1),
-                               extent(2),
-                               extent(3),
-                               static_cast<std::int64_t>(inputs[4].get_size()),
-                               active.get(),
-                               static_cast<const cpu::Bf16*>(inputs[3].data()),
-                               inputs[4].data<const float>(),
-                               static_cast<cpu::Bf16*>(outputs[0].data())};
-  cpu::winograd_conv(conv, on_threads);
+  std::vector<float> factors(from[0] * from[3]), offsets(factors.size());
+  const cpu::GroupNorm norm{extent(0), extent(1) * extent(2), extent(3),
+                            groups_,   epsilon_,              picture,
+                            inputs[1].data<const float>(),    inputs[2].data<const float>()};
+  cpu::norm_coefficients(norm, factors.data(), offsets.data(), on_threads);
+  cpu::WinogradJob job;
+  job.batch = extent(0), job.height = extent(1), job.width = extent(2);
+  job.channels_in = extent(3), job.channels_out = static_cast<std::int64_t>(outputs[0].get_shape()[3]);
+  job.input = picture, job.factors = factors.data(), job.offsets = offsets.data();
+  job.bias = inputs[3].data<const float>(), job.bias_per_item = inputs[3].get_shape().size() == 2;
+  job.residual = residual_ ? static_cast<const cpu::Bf16*>(inputs.back().data()) : nullptr;
+  job.output = static_cast<cpu::Bf16*>(outputs[0].data());
+  convolve(job, inputs, 4);
   return true;
-}
-
-void join_norm_convolutions(ov::Model& model) {
-  for (const auto& op : model.get_ordered_ops()) {
-    if (const auto node = ov::as_type_ptr<Convolution>(op)) join(node, model.get_parameters());
-  }
 }
 
 }  // namespace hoirt::openvino

@@ -4,16 +4,17 @@
 #include <memory>
 #include <openvino/core/model.hpp>
 #include <openvino/op/op.hpp>
+#include <openvino/opsets/opset13.hpp>
 
 namespace hoirt::openvino {
 
-// Pictures have their channels last. Inputs: picture (N, H, W, C) bf16, scale (C,), shift (C,), packed weights as
-// cpu::pack_winograd_weights (16, D / 32, C / 2, 64) bf16, bias (D,); the rest is float32. Output: (N, H, W, D) bf16.
+// Pictures have their channels last. Inputs: picture (N, H, W, C) bf16, scale (C,), shift (C,), bias (D,) or (N, D) float32,
+// weights as `packed_weights` gives them, and maybe a picture (N, H, W, D) bf16 that is added. Output: (N, H, W, D) bf16.
 class NormConvolution final : public ov::op::Op {
  public:
   OPENVINO_OP("NormConvolution", "hoirt")
   NormConvolution() = default;
-  NormConvolution(const ov::OutputVector& inputs, std::int64_t groups, float epsilon);
+  NormConvolution(const ov::OutputVector& inputs, std::int64_t groups, float epsilon, bool residual);
 
   void validate_and_infer_types() override;
   std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override;
@@ -24,9 +25,12 @@ class NormConvolution final : public ov::op::Op {
  private:
   std::int64_t groups_ = 1;
   float epsilon_ = 0;
+  bool residual_ = false;
 };
 
-// Replaces every such chain whose numbers of channels allow it. Needs cpu::multiplies_bf16().
-void join_norm_convolutions(ov::Model& model);
+// Replaces the chain that ends in a convolution, if it is one and its numbers of channels allow it; what the graph
+// quantises multiplies in int8, with scales of our own instead of the graph's. Nodes must come in the order of the graph,
+// so that what two of them pass on stays as it is. Needs cpu::multiplies_bf16().
+void join_norm_convolution(const std::shared_ptr<ov::opset13::Convolution>& node, const ov::ParameterVector& parameters);
 
 }  // namespace hoirt::openvino

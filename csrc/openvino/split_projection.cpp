@@ -18,6 +18,7 @@ namespace {
 using ov::opset13::Add;
 using ov::opset13::Constant;
 using ov::opset13::MatMul;
+using ov::opset13::Reshape;
 using ov::opset13::Slice;
 
 struct Range {
@@ -61,9 +62,11 @@ std::shared_ptr<Constant> cut(const Constant& whole, std::size_t axis, Range ran
 // The range of a constant expression of weights along an axis counted from the end (1: the last), through casts and
 // dequantisation; an operand that is broadcast along that axis stays whole. Null for any other expression.
 std::shared_ptr<ov::Node> cut_weights(const ov::Output<ov::Node>& output, std::size_t from_end, Range range) {
-  const auto node = output.get_node_shared_ptr();
+  auto node = output.get_node_shared_ptr();
   const auto& shape = output.get_partial_shape();
   if (shape.is_dynamic()) return nullptr;
+  if (ov::is_type<Reshape>(node)) node = fold(output, {});  // scales of int8 weights: few
+  if (!node) return nullptr;
   if (const auto constant = ov::as_type_ptr<Constant>(node)) {
     const bool broadcast = shape.size() < from_end || shape[shape.size() - from_end].get_length() == 1;
     const bool whole_bytes = constant->get_element_type().bitwidth() % 8 == 0;

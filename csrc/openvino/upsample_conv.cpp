@@ -1,14 +1,13 @@
 // Convolves before it enlarges: less than half the work of a convolution on a picture of doubled pixels.
 #include "csrc/openvino/upsample_conv.h"
 
-#include <algorithm>
 #include <array>
 #include <memory>
-#include <openvino/op/util/interpolate_base.hpp>
 #include <openvino/opsets/opset13.hpp>
 #include <vector>
 
 #include "csrc/openvino/convolution.h"
+#include "csrc/openvino/doubled_pixels.h"
 
 namespace hoirt::openvino {
 namespace {
@@ -16,42 +15,10 @@ namespace {
 using ov::opset13::Add;
 using ov::opset13::Constant;
 using ov::opset13::Convolution;
-using ov::op::util::InterpolateBase;
 
 using Fold = std::array<std::array<float, 3>, 2>;
 // Even outputs see the pixels i-1, i, i; odd ones i, i, i+1.
 constexpr std::array<Fold, 2> folds = {{{{{1, 0, 0}, {0, 1, 1}}}, {{{1, 1, 0}, {0, 0, 1}}}}};
-
-bool all(const std::vector<std::size_t>& values, std::size_t wanted) {
-  return std::all_of(values.begin(), values.end(), [wanted](auto value) { return value == wanted; });
-}
-
-bool doubles_pixels(const InterpolateBase& node) {
-  const auto& how = node.get_attrs();
-  using Coordinates = InterpolateBase::CoordinateTransformMode;
-  using Nearest = InterpolateBase::NearestMode;
-  const bool plain =
-      how.mode == InterpolateBase::InterpolateMode::NEAREST &&
-      how.shape_calculation_mode == InterpolateBase::ShapeCalcMode::SCALES &&
-      how.coordinate_transformation_mode == Coordinates::ASYMMETRIC && how.nearest_mode == Nearest::FLOOR &&
-      all(how.pads_begin, 0) && all(how.pads_end, 0) && node.get_input_partial_shape(0).rank().compatible(4);
-  // Version 4 has the sizes before the scales, version 11 has one of them.
-  const auto scales_at = ov::is_type<ov::opset13::Interpolate>(&node) ? 1U : 2U;
-  if (!plain) return false;
-  const auto scales = ov::as_type_ptr<Constant>(node.get_input_node_shared_ptr(scales_at));
-  const bool some_axes = node.get_input_size() > scales_at + 1;
-  const auto axes =
-      some_axes ? ov::as_type_ptr<Constant>(node.get_input_node_shared_ptr(scales_at + 1)) : nullptr;
-  if (!scales || (some_axes && !axes)) return false;
-  const auto factors = scales->cast_vector<float>();
-  const auto along = axes ? axes->cast_vector<std::int64_t>() : std::vector<std::int64_t>{0, 1, 2, 3};
-  std::array<float, 4> factor = {1, 1, 1, 1};
-  if (factors.size() != along.size()) return false;
-  for (std::size_t i = 0; i < along.size(); ++i) {
-    factor.at(static_cast<std::size_t>(along[i] < 0 ? along[i] + 4 : along[i])) = factors[i];
-  }
-  return factor == std::array<float, 4>{1, 1, 2, 2};
-}
 
 // The 2x2 kernels of the outputs at rows of parity `y` and columns of parity `x`.
 std::shared_ptr<Constant> folded(const std::vector<float>& weights, const ov::Shape& shape, std::size_t y,
@@ -94,10 +61,9 @@ void shrink(const std::shared_ptr<Convolution>& node, const ov::Output<ov::Node>
 void shrink_upsampled_convolutions(ov::Model& model) {
   for (const auto& op : model.get_ordered_ops()) {
     const auto node = ov::as_type_ptr<Convolution>(op);
-    const auto resize = node ? ov::as_type_ptr<InterpolateBase>(node->get_input_node_shared_ptr(0)) : nullptr;
     const auto weights = node ? stored_floats(node->input_value(1)) : nullptr;
-    if (!resize || !weights || resize->get_output_target_inputs(0).size() != 1) continue;
-    if (doubles_pixels(*resize) && is_plain_3x3(*node, *weights)) shrink(node, resize->input_value(0), *weights);
+    if (!weights || !is_plain_3x3(*node, weights->get_shape())) continue;
+    if (const auto small = before_doubling(node->input_value(0)); small.get_node()) shrink(node, small, *weights);
   }
 }
 

@@ -1,85 +1,14 @@
-// Winograd's convolution, group norm with SiLU, and attention in bfloat16, against float64 loops.
-#include <cmath>
-#include <random>
-#include <thread>
+// Group norm with SiLU, and attention, in bfloat16 and int8, against float64 loops.
 #include <vector>
 
 #include "csrc/cpu/attention.h"
+#include "csrc/cpu/attention_int8.h"
 #include "csrc/cpu/norm_silu.h"
-#include "csrc/cpu/winograd_conv.h"
+#include "csrc/cpu/winograd_int8.h"
 #include "tests/cpp/check.h"
-
-namespace {
+#include "tests/cpp/halves.h"
 
 using namespace hoirt::cpu;
-using Values = std::vector<double>;
-
-constexpr double rounding = 0x1p-8;  // of bfloat16
-
-// In `parts` pieces, each on a thread of its own.
-Parallel threads(std::int64_t parts) {
-  return [parts](std::int64_t count, const Range& body) {
-    std::vector<std::thread> all;
-    for (std::int64_t i = 0; i < parts; ++i) {
-      all.emplace_back([=, &body] { body(count * i / parts, count * (i + 1) / parts); });
-    }
-    for (auto& one : all) one.join();
-  };
-}
-
-class Random {
- public:
-  float value(double mean = 0, double deviation = 1) { return static_cast<float>(mean + deviation * normal_(engine_)); }
-  std::vector<float> floats(std::size_t count, double deviation = 1) {
-    std::vector<float> values(count);
-    for (auto& one : values) one = value(0, deviation);
-    return values;
-  }
-  std::vector<Bf16> halves(std::size_t count, double mean = 0) {
-    std::vector<Bf16> values(count);
-    for (auto& one : values) one = bf16_of(value(mean));
-    return values;
-  }
-
- private:
-  std::mt19937 engine_{7};
-  std::normal_distribution<double> normal_;
-};
-
-// The root mean square of the differences, relative to that of the expected values.
-double error(const std::vector<Bf16>& found, const Values& expected) {
-  double difference = 0, size = 0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double delta = static_cast<double>(float_of(found[i])) - expected[i];
-    difference += delta * delta, size += expected[i] * expected[i];
-  }
-  return std::sqrt(difference / size);
-}
-
-std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
-
-Values convolved(const WinogradConv& conv, const std::vector<float>& weights) {
-  Values out;
-  for (std::int64_t i = 0; i < conv.batch * conv.height * conv.width; ++i) {
-    const std::int64_t n = i / (conv.height * conv.width), y = i / conv.width % conv.height, x = i % conv.width;
-    for (std::int64_t to = 0; to < conv.channels_out; ++to) {
-      double sum = static_cast<double>(conv.bias[to]);
-      for (std::int64_t tap = 0; tap < 9; ++tap) {
-        const std::int64_t row = y + tap / 3 - 1, column = x + tap % 3 - 1;
-        if (row < 0 || column < 0 || row >= conv.height || column >= conv.width) continue;
-        const Bf16* pixel = conv.input + ((n * conv.height + row) * conv.width + column) * conv.channels_in;
-        for (std::int64_t from = 0; from < conv.channels_in; ++from) {
-          sum += static_cast<double>(float_of(pixel[from])) *
-                 static_cast<double>(weights[at((to * conv.channels_in + from) * 9 + tap)]);
-        }
-      }
-      out.push_back(sum);
-    }
-  }
-  return out;
-}
-
-}  // namespace
 
 TEST(bf16_rounds_to_nearest_even) {
   CHECK(float_of(bf16_of(1.0F)) == 1.0F);
@@ -87,27 +16,6 @@ TEST(bf16_rounds_to_nearest_even) {
   CHECK(float_of(bf16_of(1.0F + 0x1.8p-7F)) == 1.0F + 0x1p-6F);
   CHECK(std::isnan(float_of(bf16_of(std::nanf("")))));
   CHECK(std::isinf(float_of(bf16_of(INFINITY))));
-}
-
-TEST(winograd_convolution_equals_the_sum_over_nine_taps) {
-  if (!multiplies_bf16()) return;
-  const std::int64_t sizes[][5] = {{1, 1, 1, 32, 32}, {2, 7, 10, 64, 96}, {1, 2, 3, 96, 32}, {3, 16, 5, 32, 64}, {1, 40, 40, 32, 32}};
-  for (const auto& [batch, height, width, in, out] : sizes) {
-    Random random;
-    const auto input = random.halves(at(batch * height * width * in));
-    const auto weights = random.floats(at(out * in * 9), 1 / std::sqrt(9.0 * static_cast<double>(in)));
-    const auto bias = random.floats(at(out));
-    std::vector<Bf16> packed(winograd_weight_count(out, in));
-    pack_winograd_weights(weights.data(), out, in, packed.data(), threads(2));
-    WinogradConv conv{batch, height, width, in, out, input.data(), packed.data(), bias.data(), nullptr};
-    std::vector<Bf16> first(at(batch * height * width * out)), second(first.size());
-    conv.output = first.data();
-    winograd_conv(conv, threads(1));
-    conv.output = second.data();
-    winograd_conv(conv, threads(3));
-    CHECK(error(first, convolved(conv, weights)) < 2 * rounding);
-    CHECK(first == second);
-  }
 }
 
 TEST(norm_silu_equals_the_formula) {
@@ -118,10 +26,15 @@ TEST(norm_silu_equals_the_formula) {
     const auto input = random.halves(at(batch * pixels * channels), 20);  // a mean far above the deviation
     const auto scale = random.floats(at(channels)), shift = random.floats(at(channels));
     std::vector<Bf16> first(input.size()), second(input.size());
-    NormSilu norm{batch, pixels, channels, groups, 1e-5F, input.data(), scale.data(), shift.data(), first.data()};
-    norm_silu(norm, threads(1));
-    norm.output = second.data();
-    norm_silu(norm, threads(4));
+    const GroupNorm norm{batch, pixels, channels, groups, 1e-5F, input.data(), scale.data(), shift.data()};
+    for (auto [parts, out] : {std::pair(1, &first), std::pair(4, &second)}) {
+      std::vector<float> factors(at(batch * channels)), offsets(factors.size());
+      norm_coefficients(norm, factors.data(), offsets.data(), threads(parts));
+      for (std::int64_t item = 0; item < batch; ++item) {
+        const std::int64_t from = item * channels, start = from * pixels;
+        silu(input.data() + start, pixels, channels, factors.data() + from, offsets.data() + from, out->data() + start);
+      }
+    }
     CHECK(first == second);
     Values expected(input.size());
     const std::int64_t width = channels / groups;
@@ -146,43 +59,74 @@ TEST(norm_silu_equals_the_formula) {
   }
 }
 
-TEST(attention_equals_softmax) {
-  if (!multiplies_bf16()) return;
-  // Lengths around the blocks of 32 queries and 64 keys; a scale that makes some keys win by far.
-  const std::int64_t sizes[][5] = {{1, 1, 1, 1, 8}, {2, 45, 77, 2, 40}, {1, 64, 64, 3, 16}, {1, 33, 129, 1, 160}};
+namespace {
+
+Values attended(const Attention& job) {
+  const std::int64_t width = job.heads * job.size;
+  Values out(at(job.batch * job.queries * width));
+  for (std::int64_t i = 0; i < job.batch * job.queries * job.heads; ++i) {
+    const std::int64_t item = i / (job.queries * job.heads), head = i % job.heads, row = i / job.heads;
+    const auto place = [&](std::int64_t token, std::int64_t j) { return token * width + head * job.size + j; };
+    Values weights(at(job.keys));
+    double most = -1e300, total = 0;
+    for (std::int64_t key = 0; key < job.keys; ++key) {
+      for (std::int64_t j = 0; j < job.size; ++j) {
+        weights[at(key)] += static_cast<double>(job.scale) * static_cast<double>(float_of(job.q[place(row, j)])) *
+                            static_cast<double>(float_of(job.k[place(item * job.keys + key, j)]));
+      }
+      most = std::max(most, weights[at(key)]);
+    }
+    for (auto& one : weights) total += one = std::exp(one - most);
+    for (std::int64_t key = 0; key < job.keys; ++key) {
+      for (std::int64_t j = 0; j < job.size; ++j) {
+        out[at(place(row, j))] +=
+            weights[at(key)] / total * static_cast<double>(float_of(job.v[place(item * job.keys + key, j)]));
+      }
+    }
+  }
+  return out;
+}
+
+// Lengths around the blocks of 32 queries, and of 64 and 128 keys; a scale that makes some keys win by far. Keys have a
+// mean, as real ones do. Bits must not depend on the threads.
+template <typename Kernel>
+void compare(Kernel kernel, double bound, double sharp_bound) {
+  const std::int64_t sizes[][5] = {{1, 1, 1, 1, 8}, {2, 45, 77, 2, 40}, {1, 64, 64, 3, 16}, {1, 33, 129, 1, 160}, {1, 40, 300, 2, 24}};
   for (const float scale : {0.1F, 4.0F}) {
     for (const auto& [batch, queries, keys, heads, size] : sizes) {
       Random random;
       const std::int64_t width = heads * size;
-      const auto q = random.halves(at(batch * queries * width)), k = random.halves(at(batch * keys * width)),
+      const auto q = random.halves(at(batch * queries * width)), k = random.halves(at(batch * keys * width), 3),
                  v = random.halves(at(batch * keys * width));
       std::vector<Bf16> first(q.size()), second(q.size());
-      Attention job{batch, queries, keys, heads, size, scale, q.data(), k.data(), v.data(), first.data()};
-      attention(job, threads(1));
+      Attention job{batch, queries, keys, heads, size, scale / std::sqrt(static_cast<float>(size)),
+                    q.data(), k.data(), v.data(), first.data()};
+      kernel(job, threads(1));
       job.output = second.data();
-      attention(job, threads(3));
+      kernel(job, threads(3));
       CHECK(first == second);
-      Values expected(q.size());
-      for (std::int64_t i = 0; i < batch * queries * heads; ++i) {
-        const std::int64_t item = i / (queries * heads), head = i % heads, row = i / heads;
-        Values weights(at(keys));
-        double most = -1e300, total = 0;
-        for (std::int64_t key = 0; key < keys; ++key) {
-          for (std::int64_t j = 0; j < size; ++j) {
-            weights[at(key)] += static_cast<double>(scale) * static_cast<double>(float_of(q[at(row * width + head * size + j)])) *
-                                static_cast<double>(float_of(k[at((item * keys + key) * width + head * size + j)]));
-          }
-          most = std::max(most, weights[at(key)]);
-        }
-        for (auto& one : weights) total += one = std::exp(one - most);
-        for (std::int64_t key = 0; key < keys; ++key) {
-          for (std::int64_t j = 0; j < size; ++j) {
-            expected[at(row * width + head * size + j)] +=
-                weights[at(key)] / total * static_cast<double>(float_of(v[at((item * keys + key) * width + head * size + j)]));
-          }
-        }
-      }
-      CHECK(error(first, expected) < rounding);
+      CHECK(error(first, attended(job)) < (scale > 1 ? sharp_bound : bound));
     }
   }
+}
+
+}  // namespace
+
+TEST(attention_equals_softmax) {
+  if (multiplies_bf16()) compare(attention, rounding, rounding);
+}
+
+TEST(attention_in_int8_equals_softmax) {
+  if (multiplies_int8()) compare(attention_int8, 0.01, 0.06);
+}
+
+// One key of weight 1 among many of 1/1000: together these weigh more, though none is worth half of a 255th.
+TEST(attention_in_int8_sees_many_small_weights) {
+  if (!multiplies_int8()) return;
+  constexpr std::int64_t keys = 4096, size = 8;
+  std::vector<Bf16> q(size, bf16_of(1.0F)), k(at(keys * size), bf16_of(0.0F)), v(at(keys * size), bf16_of(1.0F)), out(size);
+  for (std::int64_t j = 0; j < size; ++j) k[at(j)] = bf16_of(std::log(1000.0F) / size), v[at(j)] = bf16_of(-1.0F);
+  const Attention job{1, 1, keys, 1, size, 1.0F, q.data(), k.data(), v.data(), out.data()};
+  attention_int8(job, threads(1));
+  for (std::size_t j = 0; j < at(size); ++j) CHECK(std::abs(float_of(out[j]) - (4095.0F - 1000) / (4095 + 1000)) < 0.06F);
 }

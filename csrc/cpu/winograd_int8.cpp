@@ -1,0 +1,184 @@
+// Winograd's convolution in int8: taps of the picture as unsigned bytes around 128, those of the weights signed.
+#include "csrc/cpu/winograd_int8.h"
+
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "csrc/cpu/winograd_tiles.h"
+#include "engine/error.h"
+
+namespace hoirt::cpu {
+
+using namespace winograd;
+
+namespace {
+constexpr float largest = 127;
+constexpr std::int32_t middle = 128;
+}  // namespace
+
+bool multiplies_int8() {
+#if HOIRT_AVX512_BF16
+  return multiplies_bf16() && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+// Values (16, channels_out / 32, channels_in / 4, 32, 4): what one product reads lies in a row, four inputs side by side.
+void pack_winograd_int8(const float* weights, std::int64_t channels_out, std::int64_t channels_in, std::int8_t* values,
+                        float* scales, std::int32_t* offsets, const Parallel& parallel) {
+  const auto pack = [&](std::int64_t out, std::int64_t tap, std::vector<float>& row) {
+    float most = 0;
+    for (std::int64_t in = 0; in < channels_in; ++in) {
+      row[static_cast<std::size_t>(in)] = tap_of(weights + (out * channels_in + in) * 9, tap);
+      most = std::max(most, std::abs(row[static_cast<std::size_t>(in)]));
+    }
+    const float scale = most > 0 ? most / largest : 1.0F;
+    const std::int64_t panel = tap * (channels_out / block) + out / block;
+    std::int32_t sum = 0;
+    for (std::int64_t in = 0; in < channels_in; ++in) {
+      const auto value = static_cast<std::int8_t>(std::lrint(row[static_cast<std::size_t>(in)] / scale));
+      values[((panel * (channels_in / 4) + in / 4) * block + out % block) * 4 + in % 4] = value;
+      sum += value;
+    }
+    scales[tap * channels_out + out] = scale;
+    offsets[tap * channels_out + out] = -middle * sum;
+  };
+  parallel(channels_out, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> row(static_cast<std::size_t>(channels_in));
+    for (std::int64_t out = begin; out < end; ++out) {
+      for (std::int64_t tap = 0; tap < 16; ++tap) pack(out, tap, row);
+    }
+  });
+}
+
+#if HOIRT_AVX512_BF16
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni,fma")
+namespace {
+
+// The products of `Tiles` tiles with 32 output channels: (Tiles, 4 quads) times (quads, 32, 4).
+struct Product {
+  template <int Tiles>
+  static void run(const std::uint8_t* tiles, std::int64_t stride, const std::int8_t* weights, const std::int32_t* offsets,
+                  std::int64_t quads, std::int32_t* out) {
+    __m512i sum[Tiles][2];
+    for (auto& row : sum) {
+      row[0] = _mm512_loadu_si512(offsets);
+      row[1] = _mm512_loadu_si512(offsets + 16);
+    }
+    for (std::int64_t quad = 0; quad < quads; ++quad) {
+      const __m512i low = _mm512_loadu_si512(weights + 4 * block * quad);
+      const __m512i high = _mm512_loadu_si512(weights + 4 * block * quad + 64);
+#pragma GCC unroll 12
+      for (int tile = 0; tile < Tiles; ++tile) {
+        int four;
+        __builtin_memcpy(&four, tiles + tile * stride + 4 * quad, sizeof four);
+        const __m512i all = _mm512_set1_epi32(four);
+        sum[tile][0] = _mm512_dpbusd_epi32(sum[tile][0], all, low);
+        sum[tile][1] = _mm512_dpbusd_epi32(sum[tile][1], all, high);
+      }
+    }
+#pragma GCC unroll 12
+    for (int tile = 0; tile < Tiles; ++tile) {
+      _mm512_storeu_si512(out + tile * block, sum[tile][0]);
+      _mm512_storeu_si512(out + tile * block + 16, sum[tile][1]);
+    }
+  }
+};
+constexpr auto products = products_of<Product>(std::make_integer_sequence<int, most_tiles>());
+
+// The largest magnitude; bfloat16 without its sign is in the order of its bits. `count` is a multiple of 32.
+float most_of(const Bf16* values, std::int64_t count) {
+  const __m512i magnitude = _mm512_set1_epi16(0x7FFF);
+  __m512i most = _mm512_setzero_si512();
+  for (std::int64_t i = 0; i < count; i += 32) {
+    most = _mm512_max_epu16(most, _mm512_and_si512(_mm512_loadu_si512(values + i), magnitude));
+  }
+  const __m512i low = _mm512_and_si512(most, _mm512_set1_epi32(0xFFFF));
+  const __m512i high = _mm512_srli_epi32(most, 16);
+  return float_of(static_cast<Bf16>(_mm512_reduce_max_epu32(_mm512_max_epu32(low, high))));
+}
+
+// Writes round(value * factor) + 128, and nothing beyond a byte.
+void quantise(const Bf16* values, std::int64_t count, float factor, std::uint8_t* to) {
+  const __m512 by = _mm512_set1_ps(factor);
+  const __m128i flip = _mm_set1_epi8(static_cast<char>(middle));
+  for (std::int64_t i = 0; i < count; i += 16) {
+    const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(lanes::load(values + i), by));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm_xor_si128(_mm512_cvtsepi32_epi8(whole), flip));
+  }
+}
+
+template <bool Doubled>
+class Bytes {
+ public:
+  using Sum = std::int32_t;
+  using Weights = WinogradInt8;
+
+  Bytes(const WinogradJob& job, const Source& source, const Weights& weights, std::int64_t together)
+      : job_(job),
+        tiles_(job, source),
+        weights_(weights),
+        together_(together),
+        transformed_(
+            std::make_unique_for_overwrite<std::uint8_t[]>(static_cast<std::size_t>(16 * together * job.channels_in))),
+        scales_(static_cast<std::size_t>(16 * together)) {}
+
+  void transform(std::int64_t first, std::int64_t begin, std::int64_t end) {
+    const std::int64_t in = job_.channels_in;
+    const auto taps = std::make_unique_for_overwrite<Bf16[]>(static_cast<std::size_t>(16 * in));
+    for (std::int64_t i = begin; i < end; ++i) {
+      tiles_.transform(first + i, taps.get(), in);
+      for (std::int64_t tap = 0; tap < 16; ++tap) {
+        if (is_zero(Doubled, tap)) continue;
+        const float most = most_of(taps.get() + tap * in, in);
+        const bool usual = most > 1e-30F && std::isfinite(most);
+        scales_[static_cast<std::size_t>(i * 16 + tap)] = usual ? most / largest : most;
+        quantise(taps.get() + tap * in, in, usual ? largest / most : 0.0F, transformed_.get() + (tap * together_ + i) * in);
+      }
+    }
+  }
+
+  void multiply(std::int64_t tap, std::int64_t at, std::int64_t slot, std::int64_t count, std::int32_t* sums) const {
+    const std::int64_t in = job_.channels_in, out = job_.channels_out;
+    products[static_cast<std::size_t>(count - 1)](transformed_.get() + (tap * together_ + slot) * in, in,
+                                                  weights_.values + (tap * (out / block) + at) * in * block,
+                                                  weights_.offsets + tap * out + at * block, in / 4, sums);
+  }
+
+  void finish(std::int64_t tile, std::int64_t slot, std::int64_t at, const std::int32_t* sums) const {
+    const float* scales = scales_.data() + slot * 16;
+    const float* weights = weights_.scales + at * block;
+    tiles_.finish(tile, at * block, [&](std::int64_t tap, std::int64_t lane) {
+      const __m512 sum = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums + tap * task_tiles * block + lane));
+      const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(weights + tap * job_.channels_out + lane), _mm512_set1_ps(scales[tap]));
+      return _mm512_mul_ps(sum, scale);
+    });
+  }
+
+ private:
+  const WinogradJob& job_;
+  Tiles<Doubled> tiles_;
+  Weights weights_;
+  std::int64_t together_;
+  std::unique_ptr<std::uint8_t[]> transformed_;  // (16, together, channels_in)
+  std::vector<float> scales_;                    // (together, 16)
+};
+
+}  // namespace
+
+void winograd_int8(const WinogradJob& job, const WinogradInt8& weights, const Parallel& parallel) {
+  const auto run = job.doubled ? convolve<Bytes<true>> : convolve<Bytes<false>>;
+  run(job, 16 * job.channels_in, parallel, weights);
+}
+#pragma GCC pop_options
+#else
+void winograd_int8(const WinogradJob&, const WinogradInt8&, const Parallel&) {
+  throw BackendError("this build has no code for AVX512-VNNI");
+}
+#endif
+
+}  // namespace hoirt::cpu

@@ -1,0 +1,110 @@
+// Packs weights when a model is read, and hands them to the kernel when a node runs.
+#include "csrc/openvino/winograd_weights.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "csrc/cpu/winograd_int8.h"
+#include "csrc/openvino/convolution.h"
+#include "csrc/openvino/quantised.h"
+#include "csrc/openvino/threads.h"
+
+namespace hoirt::openvino {
+namespace {
+
+using ov::opset13::Constant;
+using ov::opset13::Convert;
+using ov::opset13::Convolution;
+using ov::opset13::Transpose;
+
+constexpr std::size_t few_channels = 128;  // below, the products are too few to pay for the transforms
+constexpr auto block = static_cast<std::size_t>(cpu::winograd_channels);
+
+ov::OutputVector halves(const std::vector<float>& weights, const ov::Shape& shape) {
+  ov::Tensor packed(ov::element::bf16, {16, shape[0] / block, shape[1] / 2, 2 * block});
+  cpu::pack_winograd_weights(weights.data(), static_cast<std::int64_t>(shape[0]), static_cast<std::int64_t>(shape[1]),
+                             static_cast<cpu::Bf16*>(packed.data()), on_threads);
+  return {std::make_shared<Constant>(packed)};
+}
+
+ov::OutputVector bytes(const std::vector<float>& weights, const ov::Shape& shape) {
+  ov::Tensor values(ov::element::i8, {16, shape[0] / block, shape[1] / 4, 4 * block});
+  ov::Tensor scales(ov::element::f32, {16, shape[0]}), offsets(ov::element::i32, {16, shape[0]});
+  cpu::pack_winograd_int8(weights.data(), static_cast<std::int64_t>(shape[0]), static_cast<std::int64_t>(shape[1]),
+                          values.data<std::int8_t>(), scales.data<float>(), offsets.data<std::int32_t>(), on_threads);
+  return {std::make_shared<Constant>(values), std::make_shared<Constant>(scales), std::make_shared<Constant>(offsets)};
+}
+
+using Axes = std::vector<std::int64_t>;
+const Axes first = {0, 3, 1, 2}, last = {0, 2, 3, 1};
+
+std::shared_ptr<Constant> order(const Axes& axes) { return Constant::create(ov::element::i64, {axes.size()}, axes); }
+
+bool turns(const ov::Output<ov::Node>& output, const Axes& axes) {
+  const auto turned = ov::as_type_ptr<Transpose>(output.get_node_shared_ptr());
+  const auto by = turned ? ov::as_type_ptr<Constant>(turned->get_input_node_shared_ptr(1)) : nullptr;
+  return by && turned->get_element_type() == ov::element::bf16 && by->cast_vector<std::int64_t>() == axes;
+}
+
+}  // namespace
+
+std::optional<WinogradConvolution> winograd_convolution(const Convolution& node) {
+  const auto extents = node.get_input_partial_shape(1);
+  if (extents.is_dynamic() || !is_plain_3x3(node, extents.to_shape())) return std::nullopt;
+  const ov::Shape weights = extents.to_shape();
+  const bool fits = weights[0] % block == 0 && weights[1] % block == 0 && std::min(weights[0], weights[1]) >= few_channels;
+  if (!fits) return std::nullopt;
+  const auto unrounded = before_quantising(node.input_value(0));
+  const bool int8 = unrounded.get_node() && cpu::multiplies_int8();
+  return WinogradConvolution{int8 ? unrounded : node.input_value(0), weights, int8};
+}
+
+ov::OutputVector packed_weights(const Convolution& node, bool int8) {
+  const auto weights = int8 ? dequantised(node.input_value(1)) : stored_floats(node.input_value(1));
+  if (!weights) return {};
+  const auto values = weights->cast_vector<float>();
+  return int8 ? bytes(values, weights->get_shape()) : halves(values, weights->get_shape());
+}
+
+void convolve(const cpu::WinogradJob& job, const ov::TensorVector& inputs, std::size_t first) {
+  if (inputs[first].get_element_type() == ov::element::bf16) {
+    return cpu::winograd_conv(job, static_cast<const cpu::Bf16*>(inputs[first].data()), on_threads);
+  }
+  const cpu::WinogradInt8 weights{inputs[first].data<const std::int8_t>(), inputs[first + 1].data<const float>(),
+                                  inputs[first + 2].data<const std::int32_t>()};
+  cpu::winograd_int8(job, weights, on_threads);
+}
+
+ov::Output<ov::Node> channels_last(const ov::Output<ov::Node>& picture) {
+  // What one of our nodes made need not be turned there and back, and what was turned before not again.
+  const auto wide = ov::as_type_ptr<Convert>(picture.get_node_shared_ptr());
+  if (wide && turns(wide->input_value(0), first)) return wide->get_input_node_ptr(0)->input_value(0);
+  for (const auto& low : picture.get_target_inputs()) {
+    if (!ov::is_type<Convert>(low.get_node())) continue;
+    for (const auto& turned : low.get_node()->output(0).get_target_inputs()) {
+      if (turns(turned.get_node()->output(0), last)) return turned.get_node()->output(0);
+    }
+  }
+  return std::make_shared<Transpose>(std::make_shared<Convert>(picture, ov::element::bf16), order(last));
+}
+
+std::shared_ptr<ov::Node> channels_first(const ov::Output<ov::Node>& picture) {
+  return std::make_shared<Convert>(std::make_shared<Transpose>(picture, order(first)), ov::element::f32);
+}
+
+ov::Node* only_user(const ov::Output<ov::Node>& output) {
+  ov::Node* found = nullptr;
+  for (const auto& user : output.get_target_inputs()) {
+    if (ov::is_type<ov::opset13::ShapeOf>(user.get_node())) continue;
+    if (found) return nullptr;
+    found = user.get_node();
+  }
+  return found;
+}
+
+std::shared_ptr<Constant> floats(const std::vector<float>& values) {
+  return Constant::create(ov::element::f32, {values.size()}, values);
+}
+
+}  // namespace hoirt::openvino

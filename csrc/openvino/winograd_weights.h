@@ -1,0 +1,39 @@
+// Weights of our convolutions as inputs of a node: bfloat16, or int8 with scales and offsets.
+#pragma once
+
+#include <cstddef>
+#include <openvino/core/node_vector.hpp>
+#include <openvino/opsets/opset13.hpp>
+#include <openvino/runtime/tensor.hpp>
+#include <optional>
+
+#include "csrc/cpu/winograd_conv.h"
+
+namespace hoirt::openvino {
+
+// A plain 3x3 convolution that our kernels can run, with enough channels to pay for the transforms.
+struct WinogradConvolution {
+  ov::Output<ov::Node> picture;  // before it is rounded to bytes, if the graph does that
+  ov::Shape weights;             // (out, in, 3, 3)
+  bool int8 = false;             // the graph quantises both sides, and cpu::multiplies_int8()
+};
+
+std::optional<WinogradConvolution> winograd_convolution(const ov::opset13::Convolution& node);
+
+// The weights of `node`, packed: (16, D / 32, C / 2, 64) bf16 as cpu::pack_winograd_weights, or (16, D / 32, C / 4, 128) i8,
+// scales (16, D) and offsets (16, D) i32 as cpu::pack_winograd_int8. Empty if they are not stored in the graph.
+ov::OutputVector packed_weights(const ov::opset13::Convolution& node, bool int8);
+
+// Runs the job with the weights in inputs[first], or in the three from there on.
+void convolve(const cpu::WinogradJob& job, const ov::TensorVector& inputs, std::size_t first);
+
+// Between the graph's pictures, (N, C, H, W) float32, and the kernels', (N, H, W, C) bf16.
+ov::Output<ov::Node> channels_last(const ov::Output<ov::Node>& picture);
+std::shared_ptr<ov::Node> channels_first(const ov::Output<ov::Node>& picture);
+
+// The only user of an output besides those that ask for its shape; null if there is none or more.
+ov::Node* only_user(const ov::Output<ov::Node>& output);
+
+std::shared_ptr<ov::opset13::Constant> floats(const std::vector<float>& values);
+
+}  // namespace hoirt::openvino
