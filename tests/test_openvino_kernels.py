@@ -1,4 +1,4 @@
-"""The OpenVINO backend's own operations in bfloat16 and int8: found in graphs as exported, exact to their rounding."""
+"""The OpenVINO backend's operations in bfloat16 and int8: found in graphs as exported, exact to rounding."""
 
 import hoirt.backends
 import numpy as np
@@ -54,7 +54,7 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block of Stable Diffusion: the embedding of the timestep between its convolutions, a shortcut."""
+    """A residual block of Stable Diffusion: the timestep between its convolutions, and a shortcut."""
 
     def __init__(self, channels=128, out=128, shortcut=False):
         super().__init__()
@@ -242,7 +242,7 @@ def test_self_attention_in_int8(tmp_path, heads):
 
 
 def test_our_operations_run(tmp_path):
-    """Told from what is cached: 16 numbers a kernel, of two bytes or one; OpenVINO keeps nine, of four or one."""
+    """Told from the cache: 16 numbers a kernel, of two bytes or one; OpenVINO keeps nine of four or one."""
     x = normal(1, 128, 6, 6)
     module = nn.Sequential(Upsampler(out=128), Residual(128, 128))
     path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))

@@ -103,10 +103,11 @@ OpenVinoNetwork::OpenVinoNetwork(std::shared_ptr<ov::Core> core, NetworkOptions 
       inputs_ = input_ports(*model_read);
       outputs_ = output_ports(*model_read);
       capacity_ = std::clamp<std::size_t>(program_memory / (weight_bytes(*model_read) + 1), 2, 8);
+      possible_twins_ = possible_twins(*model_read);
       store_ports();
     }
     specialise_ = options_.shapes.empty() && !is_static(inputs_);
-    if (!specialise_) program_for({});
+    if (!specialise_) program_for({}, {});
   });
 }
 
@@ -123,7 +124,16 @@ bool OpenVinoNetwork::load_ports() {
   std::istringstream text(std::string(std::as_const(*blob).data<const char>(), blob->get_byte_size()));
   inputs_ = read_ports(text);
   outputs_ = read_ports(text);
-  text >> capacity_;
+  std::size_t count = 0;
+  text >> capacity_ >> count;
+  possible_twins_.resize(count, Twins(inputs_.size()));
+  for (auto& twins : possible_twins_) {
+    for (std::size_t i = 0; i < twins.size(); ++i) {
+      int mark = 0;
+      text >> mark;
+      twins[i] = mark != 0;
+    }
+  }
   return true;
 }
 
@@ -132,7 +142,10 @@ void OpenVinoNetwork::store_ports() const {
   std::ostringstream text;
   write_ports(text, inputs_);
   write_ports(text, outputs_);
-  text << capacity_;
+  text << capacity_ << ' ' << possible_twins_.size();
+  for (const auto& twins : possible_twins_) {
+    for (const bool mark : twins) text << ' ' << mark;
+  }
   store_blob(options_.cache_path, blob_key("ports"), [&text](std::ostream& file) { file << text.str(); });
 }
 
@@ -141,6 +154,14 @@ std::string OpenVinoNetwork::blob_path(const std::string& signature) const {
   std::snprintf(suffix, sizeof suffix, ".%016llx",
                 static_cast<unsigned long long>(hash_bytes(signature.data(), signature.size())));
   return options_.cache_path + suffix;
+}
+
+std::string OpenVinoNetwork::signature_of(const std::vector<Shape>& shapes, const Twins& twins) {
+  std::string signature;
+  for (const auto& shape : shapes) signature += to_string(shape);
+  if (!twins.empty()) signature += " twins ";
+  for (const bool mark : twins) signature += mark ? '1' : '0';
+  return signature;
 }
 
 std::string OpenVinoNetwork::blob_key(const std::string& signature) const { return identity_ + "|" + signature; }
@@ -154,13 +175,12 @@ std::shared_ptr<Program> OpenVinoNetwork::find(const std::string& signature) {
   return programs_.front().second;
 }
 
-std::shared_ptr<Program> OpenVinoNetwork::program_for(const std::vector<Shape>& shapes) {
-  std::string signature;
-  for (const auto& shape : shapes) signature += to_string(shape);
+std::shared_ptr<Program> OpenVinoNetwork::program_for(const std::vector<Shape>& shapes, const Twins& twins) {
+  const std::string signature = signature_of(shapes, twins);
   if (auto program = find(signature)) return program;
   const std::lock_guard build_lock(build_mutex_);
   if (auto program = find(signature)) return program;  // another thread built it while this one waited
-  auto program = build(signature, shapes);
+  auto program = build(signature, shapes, twins);
   const std::lock_guard lock(programs_mutex_);
   programs_.emplace_front(signature, program);
   // A program that still runs in another thread lives on until that run ends.
@@ -176,30 +196,40 @@ ov::AnyMap OpenVinoNetwork::settings(std::size_t bytes) const {
   return chosen;
 }
 
-std::shared_ptr<Program> OpenVinoNetwork::build(const std::string& signature, const std::vector<Shape>& shapes) {
+// The network for inputs of these shapes.
+std::shared_ptr<ov::Model> OpenVinoNetwork::shaped_model(const std::string& signature, const std::vector<Shape>& shapes,
+                                                         const Twins& twins) {
+  if (shapes.empty()) return model();
+  std::vector<ov::PartialShape> given;
+  for (const auto& shape : shapes) given.push_back(partial_shape_of(shape));
+  try {
+    if (!twins.empty()) return share_halves(*model(), given, twins);
+    std::map<std::size_t, ov::PartialShape> by_index;
+    for (std::size_t i = 0; i < given.size(); ++i) by_index.emplace(i, given[i]);
+    auto copy = model()->clone();
+    copy->reshape(by_index);
+    return copy;
+  } catch (const ov::Exception& error) {
+    throw InputError("the shapes of the inputs do not fit together, " + signature + " for " + port_names(inputs_) + ": " +
+                     reason(error));
+  }
+}
+
+std::shared_ptr<Program> OpenVinoNetwork::build(const std::string& signature, const std::vector<Shape>& shapes,
+                                                const Twins& twins) {
   const bool cached = !options_.cache_path.empty();
   if (cached) {
     if (const auto blob = load_blob(blob_path(signature), blob_key(signature))) {
       try {
-        return std::make_shared<Program>(core_->import_model(*blob, "CPU", settings(blob->get_byte_size())), *blob);
+        return std::make_shared<Program>(core_->import_model(*blob, "CPU", settings(blob->get_byte_size())), twins, *blob);
       } catch (const std::exception&) {
         // An undamaged blob that this runtime refuses is compiled anew, like a damaged one.
       }
     }
   }
-  auto model_shaped = model();
-  if (!shapes.empty()) {
-    model_shaped = model_shaped->clone();
-    std::map<std::size_t, ov::PartialShape> by_index;
-    for (std::size_t i = 0; i < shapes.size(); ++i) by_index.emplace(i, partial_shape_of(shapes[i]));
-    try {
-      model_shaped->reshape(by_index);
-    } catch (const ov::Exception& error) {
-      throw InputError("the shapes of the inputs do not fit together, " + signature + " for " + port_names(inputs_) +
-                       ": " + reason(error));
-    }
-  }
-  auto program = std::make_shared<Program>(core_->compile_model(model_shaped, "CPU", settings(weight_bytes(*model_shaped))));
+  const auto shaped = shaped_model(signature, shapes, twins);
+  if (!shaped) return build(signature_of(shapes, {}), shapes, {});
+  auto program = std::make_shared<Program>(core_->compile_model(shaped, "CPU", settings(weight_bytes(*shaped))), twins);
   if (cached) {
     store_blob(blob_path(signature), blob_key(signature),
                [&program](std::ostream& file) { program->compiled().export_model(file); });
@@ -233,10 +263,12 @@ void OpenVinoNetwork::run(const TensorMap& inputs, TensorMap& outputs, void*) {
   const auto given = ordered_inputs(inputs);
   const auto wanted = ordered_outputs(outputs);
   std::vector<Shape> shapes;
+  Twins twins;
   if (specialise_) {
     for (const auto* tensor : given) shapes.push_back(tensor->shape());
+    twins = find_twins(possible_twins_, given).value_or(Twins{});
   }
-  guarded("running " + options_.path, [&] { program_for(shapes)->run(given, wanted); });
+  guarded("running " + options_.path, [&] { program_for(shapes, twins)->run(given, wanted); });
 }
 
 }  // namespace hoirt::openvino

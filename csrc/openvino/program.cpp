@@ -9,9 +9,11 @@
 namespace hoirt::openvino {
 namespace {
 
-// OpenVINO only reads inputs, but its tensors have no const form.
-ov::Tensor wrap(const Tensor& tensor) {
-  return {element_of(tensor.dtype()), static_shape_of(tensor.shape()), const_cast<void*>(tensor.raw())};
+// The tensor, or its first half. OpenVINO only reads inputs, but its tensors have no const form.
+ov::Tensor wrap(const Tensor& tensor, bool half = false) {
+  ov::Shape shape = static_shape_of(tensor.shape());
+  if (half) shape[0] /= 2;
+  return {element_of(tensor.dtype()), shape, const_cast<void*>(tensor.raw())};
 }
 
 // Checks the memory that the caller gave, or allocates it.
@@ -26,8 +28,8 @@ void fit_output(Tensor& tensor, const Shape& shape, DType dtype, std::size_t ind
 
 }  // namespace
 
-Program::Program(ov::CompiledModel compiled, ov::Tensor blob)
-    : blob_(std::move(blob)), compiled_(std::move(compiled)) {
+Program::Program(ov::CompiledModel compiled, std::vector<bool> halved, ov::Tensor blob)
+    : halved_(std::move(halved)), blob_(std::move(blob)), compiled_(std::move(compiled)) {
   std::vector<Shape> shapes;
   for (const auto& output : compiled_.outputs()) {
     if (output.get_partial_shape().is_dynamic()) return;
@@ -50,7 +52,9 @@ ov::InferRequest Program::take_request() {
 
 void Program::run(const std::vector<const Tensor*>& inputs, const std::vector<Tensor*>& outputs) {
   ov::InferRequest request = take_request();
-  for (std::size_t i = 0; i < inputs.size(); ++i) request.set_input_tensor(i, wrap(*inputs[i]));
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    request.set_input_tensor(i, wrap(*inputs[i], !halved_.empty() && halved_[i]));
+  }
   if (output_shapes_) {
     run_in_place(request, outputs);
   } else {
