@@ -77,23 +77,26 @@ def run_pipeline(pipeline: Any, steps: int, guidance: float, negative: str) -> A
 
 
 def step_inputs(pack: Pack, side: int = SIDE // 8, batch: int = 2) -> dict[str, Floats]:
-    """Random inputs of one step of torch's networks, both halves of guidance."""
+    """Random inputs of one guided step of torch's networks: the halves differ in their text, as in any pipeline."""
     rng = np.random.default_rng(0)
     networks = pack.manifest.networks
 
     def normal(*shape: int) -> Floats:
         return rng.standard_normal(shape, np.float32)
 
+    def twice(values: Floats) -> Floats:
+        return np.repeat(values, batch, axis=0)
+
     text = networks["context"].inputs["encoder_hidden_states"].shape
     made = {
-        "sample": normal(batch, 4, side, side),
+        "sample": twice(normal(1, 4, side, side)),
         "timestep": np.full(batch, 500, np.float32),
         "encoder_hidden_states": normal(batch, *text[1:]),
-        "depth": np.repeat(rng.random((1, 3, 8 * side, 8 * side), np.float32), batch, axis=0),
+        "depth": twice(rng.random((1, 3, 8 * side, 8 * side), np.float32)),
         "control_scale": np.full(batch, STRENGTH, np.float32),
     }
     if "inpaint" in networks["step"].inputs:
-        made["inpaint"] = normal(batch, 5, side, side)
+        made["inpaint"] = twice(normal(1, 5, side, side))
     if "pooled" in networks["time"].inputs:
         made["pooled"] = normal(batch, networks["time"].inputs["pooled"].shape[1])
         made["time_ids"] = np.tile(np.array([512, 512, 0, 0, 512, 512], np.float32), (batch, 1))
