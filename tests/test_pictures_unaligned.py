@@ -1,4 +1,4 @@
-"""Kernels on pictures at every alignment and at odd sizes, on each device: the CPU's bits for aligned memory."""
+"""Kernels on pictures at every alignment and odd sizes, on each device, as on the CPU for aligned memory."""
 
 from __future__ import annotations
 
@@ -75,9 +75,7 @@ def test_colours(place: str, size: tuple[int, int], shift: int) -> None:
     planes = some_floats(2, 3, *size) / 100
     for dtype in (np.float32, np.float16):
         wanted = back(_core.colours(planes.astype(dtype)))
-        np.testing.assert_array_equal(
-            back(_core.colours(there(place, planes.astype(dtype), shift))), wanted
-        )
+        np.testing.assert_array_equal(back(_core.colours(there(place, planes.astype(dtype), shift))), wanted)
 
 
 def test_match_colours(place: str, size: tuple[int, int], shift: int) -> None:

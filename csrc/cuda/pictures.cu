@@ -4,7 +4,7 @@
 
 #include "csrc/cuda/launch.cuh"
 #include "csrc/cuda/launchers.h"
-#include "csrc/cuda/raster.h"
+#include "csrc/cuda/memory.h"
 #include "csrc/kernels/picture_plan.h"
 
 namespace hoirt::cuda {
@@ -14,7 +14,7 @@ class Runner {
  public:
   static constexpr bool wide = true;
   explicit Runner(void* stream) : stream_(stream) {}
-  void* scratch(std::size_t bytes) { return memory_.emplace_back(allocate(bytes, stream_, stream_)).get(); }
+  void* scratch(std::size_t bytes) { return memory_.emplace_back(cuda::scratch(bytes, stream_)).get(); }
   void copy(void* to, const void* from, std::size_t bytes) {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(stream_)), "a copy failed");
   }
