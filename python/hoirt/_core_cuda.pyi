@@ -10,8 +10,9 @@ from __future__ import annotations
 import collections.abc
 import typing
 
-import hoirt._core
 import numpy.typing
+
+import hoirt._core
 
 __all__: list[str] = [
     "GuidedStep",
