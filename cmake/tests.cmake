@@ -17,7 +17,7 @@ set_tests_properties(engine PROPERTIES ENVIRONMENT "ASAN_OPTIONS=allocator_may_r
 
 # The CUDA device on a runtime without hardware: it needs CUDA's headers, and links none of its libraries.
 if(TARGET hoirt_cuda)
-  file(GLOB cuda_test_sources CONFIGURE_DEPENDS tests/cuda/*.cpp)
+  file(GLOB cuda_test_sources CONFIGURE_DEPENDS tests/cpp/cuda/*.cpp)
   add_executable(hoirt_cuda_tests tests/cpp/main.cpp ${cuda_test_sources} csrc/cuda/device.cpp csrc/cuda/memory.cpp)
   target_link_libraries(hoirt_cuda_tests PRIVATE hoirt_engine)
   target_include_directories(hoirt_cuda_tests SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})

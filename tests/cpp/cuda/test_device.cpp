@@ -5,7 +5,7 @@
 
 #include "csrc/cuda/device.h"
 #include "tests/cpp/check.h"
-#include "tests/cuda/fake_runtime.h"
+#include "tests/cpp/cuda/fake_runtime.h"
 
 using namespace hoirt;
 namespace runtime = hoirt::test::runtime;

@@ -1,5 +1,5 @@
 // The runtime's functions, and hoirt's launches, which do nothing.
-#include "tests/cuda/fake_runtime.h"
+#include "tests/cpp/cuda/fake_runtime.h"
 
 #include <cstdlib>
 #include <cstring>
