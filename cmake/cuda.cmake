@@ -33,9 +33,9 @@ target_compile_options(hoirt_cuda PRIVATE --fmad=false -Werror=all-warnings "-Xc
 
 if(COMMAND pybind11_add_module)
   pybind11_add_module(_core_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/raster_module.cpp
-    csrc/cuda/device.cpp csrc/cuda/device_array.cpp csrc/bindings/convert.cpp csrc/bindings/errors.cpp csrc/bindings/raster_arguments.cpp)
+    csrc/cuda/encode_module.cpp csrc/cuda/device.cpp csrc/cuda/memory.cpp csrc/bindings/convert.cpp csrc/bindings/dlpack_exchange.cpp
+    csrc/bindings/errors.cpp csrc/bindings/raster_arguments.cpp)
   target_link_libraries(_core_cuda PRIVATE hoirt_engine hoirt_cuda)
-  target_sources(_core_cuda PRIVATE csrc/cuda/encode_module.cpp)
   target_include_directories(_core_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   install(TARGETS _core_cuda DESTINATION hoirt COMPONENT hoirt)
 endif()

@@ -48,12 +48,19 @@ void WorkspacePool::GiveBack::operator()(Workspace* workspace) const noexcept {
   std::unique_ptr<Workspace> owned(workspace);
   std::list<Idle> gone;
   try {
-    const std::lock_guard lock(pool->mutex_);
-    if (generation != pool->generation_) return;
-    pool->idle_.push_front({shape, std::move(owned)});
-    if (pool->idle_.size() > most_idle) gone.splice(gone.begin(), pool->idle_, std::prev(pool->idle_.end()));
-  } catch (const std::bad_alloc&) {
-    // Without memory for the list node the workspace is simply freed.
+    {
+      const std::lock_guard lock(pool->mutex_);
+      if (generation == pool->generation_) {
+        pool->idle_.push_front({shape, std::move(owned)});
+        if (pool->idle_.size() > most_idle) gone.splice(gone.begin(), pool->idle_, std::prev(pool->idle_.end()));
+        return;
+      }
+    }
+    // Cleared while it was in use: whoever did that wants the memory back.
+    owned.reset();
+    pool->device().trim();
+  } catch (const std::exception&) {
+    // Without memory for the list node the workspace is simply freed; a device that failed tells its next user.
   }
 }
 

@@ -33,7 +33,7 @@ class Event {
 };
 
 // All calls but those that say so only enqueue. A fault of enqueued work shows as BackendError in a later call. Used by
-// one thread at a time, but for allocate, copy and record.
+// one thread at a time, but for allocate, copy, record and keep. In a capture none of these may be called, nor what waits.
 class Stream {
  public:
   virtual ~Stream() = default;
@@ -46,6 +46,8 @@ class Stream {
   // read, as soon as this returns.
   virtual void copy(const Tensor& from, Tensor& to) = 0;
   virtual std::shared_ptr<const Event> record() = 0;
+  // Keeps `owner` until all that was enqueued so far is done; it goes in a later call.
+  virtual void keep(std::shared_ptr<const void> owner) noexcept = 0;
 
   // The kernels. All pointers are the device's; `row` is where the current row lies.
   virtual void select(const kernels::SelectRow& select) = 0;

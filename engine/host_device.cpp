@@ -28,6 +28,7 @@ class HostStream final : public Stream {
     if (to.bytes() > 0) std::memcpy(to.raw(), from.raw(), to.bytes());
   }
   std::shared_ptr<const Event> record() override { return std::make_shared<HostEvent>(); }
+  void keep(std::shared_ptr<const void>) noexcept override {}
 
   void select(const kernels::SelectRow& select) override {
     *select.current = select.rows[select.index];

@@ -94,6 +94,29 @@ def test_exports_that_cannot_be_are_refused(place: str) -> None:
         tensor.__dlpack__(dl_device=(2, 7))
 
 
+def test_what_is_there_is_shared(place: str) -> None:
+    """An upload of what lies on the device already, from hoirt and from torch, is the memory itself."""
+    opened = devices.open_device(place)
+    tensor = opened.upload(np.arange(4, dtype=np.float32))
+    there = torch.arange(4, dtype=torch.float32, device=place)
+    for source, address in ((tensor, tensor.address), (there, there.data_ptr())):
+        shared = opened.upload(source)
+        assert shared.address == address
+        np.testing.assert_array_equal(torch.from_dlpack(shared).cpu().numpy(), np.arange(4))
+    del there  # what was lent stays as long as it is used
+    np.testing.assert_array_equal(shared.numpy(), np.arange(4))
+
+
+def test_what_is_written_in_place_is_ready_when_it_is_shared(place: str) -> None:
+    opened = devices.open_device(place)
+    target = opened.upload(np.zeros((64, 64, 3), np.uint8))
+    opened.copy(np.full((64, 64, 3), 7, np.uint8), target)
+    assert (torch.from_dlpack(target).cpu().numpy() == 7).all()
+    patch = opened.upload(np.full((64, 64, 3), 9, np.float32))
+    _core.paste_into(target, patch, opened.upload(np.ones((64, 64), np.float32)), 0, 0)
+    assert (torch.from_dlpack(target).cpu().numpy() == 9).all()
+
+
 @pytest.mark.parametrize("wrong", [3, "text", None, np.array(["a"]), np.ones(2, ">f4"), object()])
 def test_uploads_of_what_is_no_array_are_refused(place: str, wrong: object) -> None:
     with pytest.raises(InputError, match="array"):

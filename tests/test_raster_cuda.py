@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hoirt import InputError, _core
+from hoirt.backends import devices
 from raster_meshes import KINDS, tessellated
 
 CAMERA = (90.0, 110.0, 31.5, 24.25)
@@ -22,6 +23,25 @@ def cuda() -> Any:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     return module
+
+
+def test_it_gives_what_the_rest_gives() -> None:
+    """One class for arrays on devices; the module of devices shows it without a device."""
+    module = pytest.importorskip("hoirt._core_cuda", reason="hoirt was built without CUDA")
+    assert "dict[str, hoirt._core.DeviceTensor]" in module.rasterize.__doc__
+    with pytest.raises(InputError, match="vertices must be on a CUDA device"):
+        module.rasterize(np.ones((3, 3)), [[0, 1, 2]], intrinsics=CAMERA, size=SIZE)
+
+
+def test_arrays_of_hoirt_go_in_and_out(cuda: Any) -> None:
+    opened = devices.open_device("cuda")
+    vertices = np.array([[-0.1, -0.1, 1], [0.1, -0.1, 1], [0, 0.1, 1]], np.float32)
+    faces = np.array([[0, 1, 2]], np.int32)
+    options: dict[str, Any] = {"intrinsics": CAMERA, "size": SIZE, "outputs": ALL}
+    drawn = cuda.rasterize(opened.upload(vertices), opened.upload(faces), stream=opened.stream(), **options)
+    for name, array in _core.rasterize(vertices, faces, **options).items():
+        assert isinstance(drawn[name], _core.DeviceTensor)
+        np.testing.assert_array_equal(drawn[name].numpy(), array)
 
 
 def on_cpu(drawn: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -33,9 +33,10 @@ def generate(module: str, folder: Path) -> str:
     stub = folder / "hoirt" / f"{module}.pyi"
     configuration = FOLDER.parent.parent / "pyproject.toml"
     ruff = [sys.executable, "-m", "ruff"]
-    subprocess.run(
-        [*ruff, "check", "--silent", "--fix", "--exit-zero", "--config", configuration, stub], check=True
-    )
+    # As in the repository, where ruff sees the package around the stub.
+    inside = ["--config", 'lint.isort.known-first-party = ["hoirt"]']
+    fix = ["check", "--silent", "--fix", "--exit-zero", "--config", configuration]
+    subprocess.run([*ruff, *fix, *inside, stub], check=True)
     subprocess.run([*ruff, "format", "--quiet", "--config", configuration, stub], check=True)
     return stub.read_text()
 

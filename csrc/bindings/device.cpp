@@ -18,7 +18,8 @@ namespace {
 
 DeviceTensor upload(Device& device, const ArrayLike& array) {
   const Tensor source = argument_from(array, "array", device.place());
-  if (source.place() == device.place()) return {source, nullptr};
+  // What was there is ready when its producer says so, for which the device's stream waits already.
+  if (source.place() == device.place()) return {source, device.stream().record()};
   const py::gil_scoped_release release;
   Tensor target = device.stream().allocate(source.shape(), source.dtype());
   device.stream().copy(source, target);
@@ -33,7 +34,7 @@ DeviceTensor empty(Device& device, const IntegerSequence& shape, const std::stri
   return {made, device.stream().record()};
 }
 
-void copy(Device& device, const ArrayLike& from, const DeviceTensor& to) {
+void copy(Device& device, const ArrayLike& from, DeviceTensor& to) {
   const Tensor source = argument_from(from, "source", device.place());
   Tensor target = to.tensor;
   if (target.place() != device.place()) throw InputError("target must lie on " + to_string(device.place()));
@@ -41,8 +42,11 @@ void copy(Device& device, const ArrayLike& from, const DeviceTensor& to) {
     throw InputError("source must be like the target, " + to_string(target.dtype()) + " " + to_string(target.shape()) + ", not " +
                      to_string(source.dtype()) + " " + to_string(source.shape()));
   }
-  const py::gil_scoped_release release;
-  device.stream().copy(source, target);
+  {
+    const py::gil_scoped_release release;
+    device.stream().copy(source, target);
+  }
+  to.ready = device.stream().record();
 }
 
 std::shared_ptr<Device> open_device(const std::string& name, const std::string& path) {

@@ -80,7 +80,18 @@ Tensor argument_from(const py::object& object, const std::string& name, Place pl
   if (*where != place) {
     throw InputError(name + " must be on the CPU or on " + to_string(place) + ", not on " + to_string(*where));
   }
-  return tensor_from_dlpack(object, name, stream_argument(*device_of(place)));
+  const std::shared_ptr<Device> device = device_of(place);
+  if (py::isinstance<DeviceTensor>(object)) {
+    const auto& given = py::cast<const DeviceTensor&>(object);
+    if (given.ready) given.ready->make_wait(device->stream().handle());
+    return given.tensor;
+  }
+  const Tensor given = tensor_from_dlpack(object, name, stream_argument(*device));
+  // Its owner knows nothing of our stream: it gets the memory back when what we have enqueued by then is done.
+  const auto lent = std::make_shared<Tensor>(given);
+  return Tensor::borrow(lent->raw(), given.shape(), given.dtype(),
+                        std::shared_ptr<const void>(lent.get(), [lent, device](const void*) { device->stream().keep(lent); }),
+                        place);
 }
 
 TensorMap arguments_from(const py::object& mapping, const std::string& name, Place place) {

@@ -182,10 +182,11 @@ py::object pad_edge(const ArrayLike& array, const IntegerSequence& size, std::in
   return here.give(out);
 }
 
-void paste_into(const DeviceTensor& picture, const ArrayLike& patch, const ArrayLike& alpha, std::int64_t top,
+void paste_into(DeviceTensor& picture, const ArrayLike& patch, const ArrayLike& alpha, std::int64_t top,
                 std::int64_t left) {
-  const Here here(py::cast(picture), "picture");
-  Tensor below = here.take(py::cast(picture), "picture");
+  const py::object itself = py::cast(picture, py::return_value_policy::reference);
+  const Here here(itself, "picture");
+  Tensor below = here.take(itself, "picture");
   const Tensor above = here.take(patch, "patch"), weight = here.take(alpha, "alpha");
   require(below.dtype() == DType::u8 && fits(below.shape(), 3) && below.dim(2) == 3,
           "picture must be uint8 (H, W, 3), not " + to_string(below.dtype()) + " " + to_string(below.shape()));
@@ -194,9 +195,12 @@ void paste_into(const DeviceTensor& picture, const ArrayLike& patch, const Array
   require(weight.dtype() == DType::f32 && weight.shape() == Shape{above.dim(0), above.dim(1)},
           "alpha must be float32 of the patch's (h, w), not " + to_string(weight.dtype()) + " " + to_string(weight.shape()));
   require(std::max(std::abs(top), std::abs(left)) <= most_extent, "top and left must lie in -2^20..2^20");
-  const py::gil_scoped_release release;
-  here.device->stream().paste({below.data<std::uint8_t>(), above.data<float>(), weight.data<float>(), below.dim(0),
-                               below.dim(1), above.dim(0), above.dim(1), top, left});
+  {
+    const py::gil_scoped_release release;
+    here.device->stream().paste({below.data<std::uint8_t>(), above.data<float>(), weight.data<float>(), below.dim(0),
+                                 below.dim(1), above.dim(0), above.dim(1), top, left});
+  }
+  picture.ready = here.device->stream().record();
 }
 
 py::object sample_posterior(const ArrayLike& mean, const OptionalArray& logvar, const OptionalArray& noise, float scale,

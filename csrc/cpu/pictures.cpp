@@ -10,6 +10,7 @@ namespace {
 
 class Runner {
  public:
+  static constexpr bool wide = false;  // the compiler makes vector code of whole loops
   void* scratch(std::size_t bytes) { return memory_.emplace_back(Shape{static_cast<std::int64_t>(bytes)}, DType::u8).raw(); }
   void copy(void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) std::memcpy(to, from, bytes);

@@ -1,4 +1,4 @@
-// CUDA errors as hoirt's own.
+// CUDA errors as hoirt's own, and streams as CUDA's.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,8 +10,12 @@
 namespace hoirt::cuda {
 
 inline void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // the next launch must not report it again
   if (status == cudaErrorMemoryAllocation) throw OutOfMemory(std::string("CUDA: ") + what);
-  if (status != cudaSuccess) throw BackendError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
+  throw BackendError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
 }
+
+inline cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 }  // namespace hoirt::cuda

@@ -4,41 +4,21 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <new>
 #include <utility>
 
 #include "csrc/cuda/check.h"
 #include "csrc/cuda/launchers.h"
-#include "csrc/cuda/raster.h"
 
 namespace hoirt::cuda {
 namespace {
 
-class CudaEvent final : public hoirt::Event {
- public:
-  CudaEvent(int device, cudaStream_t stream) : device_(device) {
-    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "an event could not be made");
-    const cudaError_t status = cudaEventRecord(event_, stream);
-    if (status != cudaSuccess) cudaEventDestroy(event_);
-    check(status, "an event could not be recorded");
-  }
-  ~CudaEvent() override { cudaEventDestroy(event_); }
-  CudaEvent(const CudaEvent&) = delete;
-  CudaEvent& operator=(const CudaEvent&) = delete;
-
-  void make_wait(void* stream) const override {
-    const DeviceScope scope(device_);
-    check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), event_, 0), "a stream could not wait for an event");
-  }
-
- private:
-  int device_;
-  cudaEvent_t event_ = nullptr;
-};
-
 class CudaGraph final : public Graph {
  public:
   CudaGraph(int device, cudaStream_t stream, cudaGraphExec_t graph) : device_(device), stream_(stream), graph_(graph) {}
-  ~CudaGraph() override { cudaGraphExecDestroy(graph_); }
+  ~CudaGraph() override {
+    quietly(device_, [this] { cudaGraphExecDestroy(graph_); });
+  }
   CudaGraph(const CudaGraph&) = delete;
   CudaGraph& operator=(const CudaGraph&) = delete;
 
@@ -62,14 +42,20 @@ void in_pieces(std::size_t bytes, const Copy& copy) {
 
 }  // namespace
 
-StreamHandle::StreamHandle(int device) {
+StreamHandle::StreamHandle(int index) : device(index) {
   const DeviceScope scope(device);
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream could not be made");
 }
 
-StreamHandle::~StreamHandle() { cudaStreamDestroy(stream); }
+StreamHandle::~StreamHandle() {
+  quietly(device, [this] { cudaStreamDestroy(stream); });
+}
 
-Pool::Pool(int index) : index_(index), frees_(index) {
+void StreamHandle::refuse_recording(const char* what) const {
+  if (recording) throw BackendError(std::string("CUDA: ") + what + " cannot be recorded in a step");
+}
+
+Pool::Pool(int index) : index_(index), own_(std::make_shared<StreamHandle>(index)), frees_(index) {
   cudaMemPoolProps properties{};
   properties.allocType = cudaMemAllocationTypePinned;
   properties.location.type = cudaMemLocationTypeDevice;
@@ -82,10 +68,13 @@ Pool::Pool(int index) : index_(index), frees_(index) {
   check(status, "the memory pool could not be set up");
 }
 
-Pool::~Pool() { cudaMemPoolDestroy(pool_); }
+Pool::~Pool() {
+  quietly(index_, [this] { cudaMemPoolDestroy(pool_); });
+}
 
 std::shared_ptr<void> Pool::allocate(const std::shared_ptr<Pool>& pool, std::size_t bytes,
                                      const std::shared_ptr<StreamHandle>& stream) {
+  stream->refuse_recording("an allocation");  // it would belong to the graph
   const DeviceScope scope(pool->index());
   void* memory = nullptr;
   const cudaError_t status =
@@ -98,32 +87,61 @@ std::shared_ptr<void> Pool::allocate(const std::shared_ptr<Pool>& pool, std::siz
                       " bytes; it has " + std::to_string(free) + " of " + std::to_string(total) + " free");
   }
   check(status, "memory could not be allocated");
-  return {memory, [pool, stream](void* address) { pool->free(address, stream->stream); }};
+  return {memory, [pool, stream](void* address) { pool->free(address, *stream); }};
 }
 
-// Errors are not reported: they are those of work that failed before, or of a driver that is gone.
-void Pool::free(void* memory, cudaStream_t stream) noexcept {
-  int previous = index_;
-  cudaGetDevice(&previous);
-  if (previous != index_) cudaSetDevice(index_);
-  for (cudaStream_t user : {stream, cudaStream_t{}}) {
-    cudaEvent_t event = nullptr;
-    if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) continue;
-    if (cudaEventRecord(event, user) == cudaSuccess) cudaStreamWaitEvent(frees_.stream, event, 0);
-    cudaEventDestroy(event);
+void Pool::free(void* memory, StreamHandle& stream) noexcept {
+  const std::lock_guard lock(stream.mutex);
+  if (!stream.recording) return free_now(memory, stream);
+  try {
+    stream.given_back.push_back(memory);
+  } catch (const std::bad_alloc&) {
+    // Lost to the pool: nothing else is safe while the stream records.
   }
-  cudaFreeAsync(memory, frees_.stream);
-  if (previous != index_) cudaSetDevice(previous);
+}
+
+void Pool::free_now(void* memory, const StreamHandle& stream) noexcept {
+  quietly(index_, [&] {
+    for (cudaStream_t user : {stream.stream, own_->stream, cudaStream_t{}}) {  // the last is the default stream
+      cudaEvent_t event = nullptr;
+      cudaError_t status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+      if (status == cudaSuccess) {
+        status = cudaEventRecord(event, user);
+        if (status == cudaSuccess) status = cudaStreamWaitEvent(frees_.stream, event, 0);
+        cudaEventDestroy(event);
+      }
+      if (status != cudaSuccess) cudaStreamSynchronize(user);
+    }
+    cudaFreeAsync(memory, frees_.stream);
+  });
+}
+
+void Pool::begin(StreamHandle& stream) {
+  const std::lock_guard lock(stream.mutex);
+  // Relaxed: neither this thread's nor any other's allocations end the capture.
+  check(cudaStreamBeginCapture(stream.stream, cudaStreamCaptureModeRelaxed), "the capture of a step could not begin");
+  stream.recording = true;
+}
+
+cudaError_t Pool::end(StreamHandle& stream, cudaGraph_t* graph) noexcept {
+  const std::lock_guard lock(stream.mutex);
+  const cudaError_t status = cudaStreamEndCapture(stream.stream, graph);
+  if (status != cudaSuccess) cudaGetLastError();
+  stream.recording = false;
+  for (void* memory : std::exchange(stream.given_back, {})) free_now(memory, stream);
+  return status;
 }
 
 void Pool::trim() {
   const DeviceScope scope(index_);
   check(cudaStreamSynchronize(frees_.stream), "the device failed");
   check(cudaMemPoolTrimTo(pool_, 0), "memory could not be given back");
+  check(cudaDeviceGraphMemTrim(index_), "the memory of graphs could not be given back");
 }
 
-Staging::~Staging() {
-  if (memory_) cudaFreeHost(memory_);
+void Staging::clear() noexcept {
+  if (memory_) cudaFreeHost(std::exchange(memory_, nullptr));
+  size_ = used_ = 0;
 }
 
 void* Staging::take(std::size_t bytes, cudaStream_t stream) {
@@ -132,8 +150,7 @@ void* Staging::take(std::size_t bytes, cudaStream_t stream) {
     check(cudaStreamSynchronize(stream), "the device failed");
     used_ = 0;
     if (bytes > size_) {
-      if (memory_) check(cudaFreeHost(std::exchange(memory_, nullptr)), "pinned memory could not be freed");
-      size_ = 0;
+      clear();
       const std::size_t wanted = std::max(least, bytes);
       check(cudaMallocHost(&memory_, wanted), "pinned memory could not be allocated");
       size_ = wanted;
@@ -144,8 +161,8 @@ void* Staging::take(std::size_t bytes, cudaStream_t stream) {
   return given;
 }
 
-CudaStream::CudaStream(std::shared_ptr<Pool> pool)
-    : pool_(std::move(pool)), handle_(std::make_shared<StreamHandle>(pool_->index())), stream_(handle_->stream) {
+CudaStream::CudaStream(std::shared_ptr<Pool> pool, std::shared_ptr<StreamHandle> handle)
+    : pool_(std::move(pool)), handle_(std::move(handle)), stream_(handle_->stream) {
   const DeviceScope scope(pool_->index());
   // Mapped: kernels write it without a copy, and only if something is wrong.
   check(cudaHostAlloc(&flag_, 2 * sizeof(std::int32_t), cudaHostAllocMapped | cudaHostAllocPortable),
@@ -166,9 +183,12 @@ CudaStream::CudaStream(std::shared_ptr<Pool> pool)
 }
 
 CudaStream::~CudaStream() {
-  cudaStreamSynchronize(stream_);
-  for (cudaEvent_t event : steps_) cudaEventDestroy(event);
-  cudaFreeHost(flag_);
+  quietly(pool_->index(), [this] {
+    cudaStreamSynchronize(stream_);
+    for (cudaEvent_t event : steps_) cudaEventDestroy(event);
+    cudaFreeHost(flag_);
+    staging_.clear();
+  });
 }
 
 Tensor CudaStream::allocate(const Shape& shape, DType dtype) {
@@ -185,6 +205,7 @@ void CudaStream::copy(const Tensor& from, Tensor& to) {
 }
 
 void CudaStream::upload(const Tensor& from, Tensor& to) {
+  handle_->refuse_recording("an upload");  // a replay would read staging memory that holds something else
   const std::lock_guard lock(mutex_);
   in_pieces(to.bytes(), [&](std::size_t offset, std::size_t bytes) {
     void* pinned = staging_.take(bytes, stream_);
@@ -195,6 +216,7 @@ void CudaStream::upload(const Tensor& from, Tensor& to) {
 }
 
 void CudaStream::download(const Tensor& from, Tensor& to) {
+  handle_->refuse_recording("a download");
   const std::lock_guard lock(mutex_);
   in_pieces(to.bytes(), [&](std::size_t offset, std::size_t bytes) {
     void* pinned = staging_.take(bytes, stream_);
@@ -207,8 +229,23 @@ void CudaStream::download(const Tensor& from, Tensor& to) {
 }
 
 std::shared_ptr<const hoirt::Event> CudaStream::record() {
-  const DeviceScope scope(pool_->index());
-  return std::make_shared<CudaEvent>(pool_->index(), stream_);
+  handle_->refuse_recording("an event");
+  auto event = std::make_shared<CudaEvent>(pool_->index());
+  event->record(stream_);
+  return event;
+}
+
+void CudaStream::keep(std::shared_ptr<const void> owner) noexcept {
+  std::list<Kept> gone;  // when the lock is open again
+  try {
+    Kept kept{std::make_unique<CudaEvent>(pool_->index()), owner};
+    kept.event->record(stream_);
+    const std::lock_guard lock(kept_mutex_);
+    kept_.push_back(std::move(kept));
+    while (!kept_.empty() && kept_.front().event->reached()) gone.splice(gone.end(), kept_, kept_.begin());
+  } catch (const std::exception&) {
+    quietly(pool_->index(), [this] { cudaStreamSynchronize(stream_); });
+  }
 }
 
 void CudaStream::select(const kernels::SelectRow& select) {
@@ -272,6 +309,7 @@ void CudaStream::sample_posterior(const kernels::SamplePosterior& sample) {
 }
 
 bool CudaStream::all_within(const Tensor& values, float low, float high) {
+  handle_->refuse_recording("a check");
   const DeviceScope scope(pool_->index());
   const std::lock_guard lock(mutex_);
   *within_ = 1;
@@ -289,29 +327,30 @@ void CudaStream::end_step(std::size_t index) {
 }
 
 void CudaStream::synchronize() {
+  handle_->refuse_recording("a wait");
   const DeviceScope scope(pool_->index());
+  std::list<Kept> gone;
+  {
+    const std::lock_guard lock(kept_mutex_);
+    gone.swap(kept_);
+  }
   check(cudaStreamSynchronize(stream_), "the device failed");
 }
 
 std::unique_ptr<Graph> CudaStream::capture(const std::function<void()>& body) {
   const DeviceScope scope(pool_->index());
-  // Relaxed: neither this thread's nor any other's allocations end the capture.
-  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "the capture of a step could not begin");
   cudaGraph_t graph = nullptr;
+  pool_->begin(*handle_);
   try {
     body();
   } catch (...) {
-    cudaStreamEndCapture(stream_, &graph);
-    cudaGetLastError();  // clears what ended the capture
+    pool_->end(*handle_, &graph);
     if (graph) cudaGraphDestroy(graph);
     throw;
   }
-  const cudaError_t ended = cudaStreamEndCapture(stream_, &graph);
-  if (ended != cudaSuccess) cudaGetLastError();
-  check(ended, "the step could not be captured");
+  check(pool_->end(*handle_, &graph), "the step could not be captured");
   cudaGraphExec_t made = nullptr;
   const cudaError_t status = cudaGraphInstantiate(&made, graph, 0);
-  if (status != cudaSuccess) cudaGetLastError();
   cudaGraphDestroy(graph);
   check(status, "the captured step could not be made ready");
   return std::make_unique<CudaGraph>(pool_->index(), stream_, made);
@@ -332,7 +371,7 @@ CudaDevice::CudaDevice(int index) {
   name_ = properties.name;
   check_kernels();
   pool_ = std::make_shared<Pool>(index);
-  stream_ = std::make_unique<CudaStream>(pool_);
+  stream_ = std::make_unique<CudaStream>(pool_, pool_->own());
 }
 
 Device::Memory CudaDevice::memory() const {

@@ -3,10 +3,13 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <vector>
 
+#include "csrc/cuda/memory.h"
 #include "engine/device.h"
 
 namespace hoirt::cuda {
@@ -17,7 +20,15 @@ struct StreamHandle {
   ~StreamHandle();
   StreamHandle(const StreamHandle&) = delete;
   StreamHandle& operator=(const StreamHandle&) = delete;
+  // Throws BackendError if the stream records: a replay would not do it right.
+  void refuse_recording(const char* what) const;
+
+  const int device;
   cudaStream_t stream = nullptr;
+  // While it records, memory is given back by anyone at any time, but must not become part of the graph.
+  std::mutex mutex;
+  std::atomic<bool> recording = false;
+  std::vector<void*> given_back;
 };
 
 // What outlives the device, as memory and streams of it may: the pool.
@@ -30,24 +41,32 @@ class Pool {
 
   int index() const { return index_; }
   cudaMemPool_t handle() const { return pool_; }
-  // Memory for work on `stream`. When its last owner goes, other work on it must be done, or be enqueued on `stream` or
-  // before later work of the default stream.
+  // The device's own stream.
+  const std::shared_ptr<StreamHandle>& own() const { return own_; }
+  // Memory for work on `stream`. When its last owner goes, other work on it must be done, or be enqueued on `stream`, on
+  // the device's own stream, or before later work of the default stream.
   static std::shared_ptr<void> allocate(const std::shared_ptr<Pool>& pool, std::size_t bytes,
                                         const std::shared_ptr<StreamHandle>& stream);
+  // Begins to record the stream, and ends it; memory that was given back meanwhile is freed then.
+  void begin(StreamHandle& stream);
+  cudaError_t end(StreamHandle& stream, cudaGraph_t* graph) noexcept;
   void trim();
 
  private:
-  void free(void* memory, cudaStream_t stream) noexcept;
+  void free(void* memory, StreamHandle& stream) noexcept;
+  void free_now(void* memory, const StreamHandle& stream) noexcept;
 
   int index_;
   cudaMemPool_t pool_ = nullptr;
+  std::shared_ptr<StreamHandle> own_;
   StreamHandle frees_;  // orders frees behind the streams that used the memory, and delays none of them
 };
 
 // Pinned memory through which copies between host and device go, in pieces behind one another.
 class Staging {
  public:
-  ~Staging();
+  ~Staging() { clear(); }
+  void clear() noexcept;
   // `bytes` of pinned memory that no copy on `stream` still uses.
   void* take(std::size_t bytes, cudaStream_t stream);
 
@@ -59,14 +78,15 @@ class Staging {
 
 class CudaStream final : public Stream {
  public:
-  explicit CudaStream(std::shared_ptr<Pool> pool);
+  CudaStream(std::shared_ptr<Pool> pool, std::shared_ptr<StreamHandle> handle);
   ~CudaStream() override;
 
   Place place() const override { return {Place::Kind::cuda, pool_->index()}; }
   void* handle() const override { return stream_; }
   Tensor allocate(const Shape& shape, DType dtype) override;
   void copy(const Tensor& from, Tensor& to) override;
-  std::shared_ptr<const Event> record() override;
+  std::shared_ptr<const hoirt::Event> record() override;
+  void keep(std::shared_ptr<const void> owner) noexcept override;
   void select(const kernels::SelectRow& select) override;
   void copy_items(const kernels::CopyItems& copy) override;
   void broadcast(const kernels::Broadcast& broadcast) override;
@@ -97,6 +117,13 @@ class CudaStream final : public Stream {
   Staging staging_;
   std::int32_t* flag_ = nullptr;    // pinned
   std::int32_t* within_ = nullptr;  // pinned
+
+  struct Kept {
+    std::unique_ptr<CudaEvent> event;
+    std::shared_ptr<const void> owner;
+  };
+  std::mutex kept_mutex_;
+  std::list<Kept> kept_;  // the first goes first
 };
 
 class CudaDevice final : public Device {
@@ -106,7 +133,9 @@ class CudaDevice final : public Device {
   std::string name() const override { return name_; }
   Memory memory() const override;
   Stream& stream() override { return *stream_; }
-  std::unique_ptr<Stream> make_stream() override { return std::make_unique<CudaStream>(pool_); }
+  std::unique_ptr<Stream> make_stream() override {
+    return std::make_unique<CudaStream>(pool_, std::make_shared<StreamHandle>(pool_->index()));
+  }
   std::string no_graphs() const override { return {}; }
   void trim() override { pool_->trim(); }
 

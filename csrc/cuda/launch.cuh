@@ -13,8 +13,6 @@ namespace hoirt::cuda {
 constexpr int threads = 256;
 constexpr std::int64_t most_blocks = 65'535;
 
-inline cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
-
 template <typename Body>
 __global__ void for_each(Body body, std::int64_t count) {
   const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;

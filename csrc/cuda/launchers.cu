@@ -1,4 +1,4 @@
-// CUDA launches: one thread per Philox block or pixel, in grid-stride loops.
+// CUDA launches of noise, one thread per Philox block; what the driver shows.
 #include "csrc/cuda/launchers.h"
 
 #include "csrc/cuda/launch.cuh"
@@ -11,19 +11,11 @@ struct FillBody {
   kernels::PhiloxFill fill;
   __device__ void at(std::int64_t i) const { fill(i); }
 };
-struct PasteBody {
-  kernels::Paste paste;
-  __device__ void at(std::int64_t i) const { paste(i / paste.patch_width, i % paste.patch_width); }
-};
 
 }  // namespace
 
 void philox_normal(const kernels::PhiloxFill& fill, void* stream) {
   launch(FillBody{fill}, (fill.size + 3) / 4, stream, "the noise kernel could not be launched");
-}
-
-void paste(const kernels::Paste& kernel, void* stream) {
-  launch(PasteBody{kernel}, kernel.patch_height * kernel.patch_width, stream, "the paste kernel could not be launched");
 }
 
 int device_count() {

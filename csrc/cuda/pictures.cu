@@ -4,7 +4,7 @@
 
 #include "csrc/cuda/launch.cuh"
 #include "csrc/cuda/launchers.h"
-#include "csrc/cuda/raster.h"
+#include "csrc/cuda/memory.h"
 #include "csrc/kernels/picture_plan.h"
 
 namespace hoirt::cuda {
@@ -12,8 +12,9 @@ namespace {
 
 class Runner {
  public:
+  static constexpr bool wide = true;
   explicit Runner(void* stream) : stream_(stream) {}
-  void* scratch(std::size_t bytes) { return memory_.emplace_back(allocate(bytes, stream_, stream_)).get(); }
+  void* scratch(std::size_t bytes) { return memory_.emplace_back(cuda::scratch(bytes, stream_)).get(); }
   void copy(void* to, const void* from, std::size_t bytes) {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(stream_)), "a copy failed");
   }
@@ -47,6 +48,11 @@ void normalise(const NormaliseJob& job, void* stream) {
 void colours(const ColoursJob& job, void* stream) {
   Runner runner(stream);
   kernels::run_colours(runner, job);
+}
+
+void paste(const kernels::Paste& job, void* stream) {
+  Runner runner(stream);
+  kernels::run_paste(runner, job);
 }
 
 void pad_edge(const kernels::PadEdge& job, void* stream) {

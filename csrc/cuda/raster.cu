@@ -5,6 +5,7 @@
 #include <string>
 
 #include "csrc/cuda/launch.cuh"
+#include "csrc/cuda/memory.h"
 #include "csrc/raster/triangle.h"
 
 namespace hoirt::cuda {
@@ -133,7 +134,7 @@ __global__ void resolve_pixels(const Frames f, const Outputs outputs) {
 }
 
 unsigned grid(std::int64_t count) {
-    return static_cast<unsigned>(std::clamp<std::int64_t>((count + threads - 1) / threads, 1, most_blocks));
+  return static_cast<unsigned>(std::clamp<std::int64_t>((count + threads - 1) / threads, 1, most_blocks));
 }
 
 template <typename T>
@@ -143,44 +144,11 @@ T* in(const std::shared_ptr<void>& memory) {
 
 }  // namespace
 
-std::shared_ptr<void> allocate(std::size_t bytes, void* stream, void* last) {
-  void* memory = nullptr;
-  check(cudaMallocAsync(&memory, std::max<std::size_t>(bytes, 1), stream_of(stream)), "no device memory for a picture");
-  return {memory, [last](void* pointer) { cudaFreeAsync(pointer, stream_of(last)); }};
-}
-
-void upload(void* to, const void* from, std::size_t bytes, void* stream) {
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_of(stream)), "the upload failed");
-}
-
-DeviceScope::DeviceScope(int device) {
-  check(cudaGetDevice(&previous_), "no current device");
-  if (device == previous_) previous_ = -1;
-  else check(cudaSetDevice(device), "the device cannot be used");
-}
-
-DeviceScope::~DeviceScope() {
-  if (previous_ >= 0) cudaSetDevice(previous_);
-}
-
-Event::Event(void* stream) {
-  cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "no event");
-  event_ = event;
-  check(cudaEventRecord(event, stream_of(stream)), "the event could not be recorded");
-}
-
-Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(event_)); }
-
-void Event::make_wait(void* stream) const {
-  check(cudaStreamWaitEvent(stream_of(stream), static_cast<cudaEvent_t>(event_), 0), "the stream could not wait");
-}
-
 void rasterize(const RasterJob& job, void* stream) {
   const std::int64_t vertices = job.frames * job.vertex_count, faces = job.frames * job.face_count;
   const std::int64_t pixels = job.frames * job.view.height * job.view.width;
   const auto memory = [stream](std::int64_t count, std::size_t item) {
-    return allocate(static_cast<std::size_t>(count) * item, stream, stream);
+    return scratch(static_cast<std::size_t>(count) * item, stream);
   };
   const auto cameras = memory(static_cast<std::int64_t>(job.cameras.size()), sizeof(Camera));
   const auto positions = memory(vertices, sizeof(Vec3)), points = memory(vertices, sizeof(ScreenPoint));

@@ -1,47 +1,13 @@
 // The rasteriser on a CUDA device: the functors of csrc/raster on device pointers, enqueued on a stream.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "csrc/raster/camera.h"
 #include "csrc/raster/resolve.h"
 
 namespace hoirt::cuda {
-
-// Device memory that may be used on `stream` at once. It is freed in the order of the stream `last`: the same one for
-// scratch memory, the default stream (null) for what may outlive `stream`.
-std::shared_ptr<void> allocate(std::size_t bytes, void* stream, void* last);
-
-// Makes `device` current while it lives.
-class DeviceScope {
- public:
-  explicit DeviceScope(int device);
-  ~DeviceScope();
-  DeviceScope(const DeviceScope&) = delete;
-  DeviceScope& operator=(const DeviceScope&) = delete;
-
- private:
-  int previous_ = 0;
-};
-
-// Copies host memory to the device; the host memory may go as soon as this returns.
-void upload(void* to, const void* from, std::size_t bytes, void* stream);
-
-// A point in a stream that other streams can wait for without the host.
-class Event {
- public:
-  explicit Event(void* stream);
-  ~Event();
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void make_wait(void* stream) const;
-
- private:
-  void* event_ = nullptr;
-};
 
 // All pointers but `cameras` are the device's. One of each pair of vertices and faces is null.
 struct RasterJob {

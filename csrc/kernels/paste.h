@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "csrc/kernels/host_device.h"
+#include "csrc/kernels/spans.h"
 
 namespace hoirt::kernels {
 
@@ -15,6 +16,10 @@ struct Paste {
   std::int64_t height = 0, width = 0, patch_height = 0, patch_width = 0;
   std::int64_t top = 0, left = 0;  // where the patch's corner lies; it may hang over every border
 
+  HOIRT_HD static std::uint8_t blend(double a, float colour, std::uint8_t below) {
+    const double value = std::rint(a * colour + (1.0 - a) * below);
+    return static_cast<std::uint8_t>(value < 0 ? 0.0 : value > 255 ? 255.0 : value);
+  }
   HOIRT_HD void operator()(std::int64_t row, std::int64_t column) const {
     const std::int64_t y = top + row;
     const std::int64_t x = left + column;
@@ -22,10 +27,37 @@ struct Paste {
     const double a = alpha[source];
     if (a == 0 || y < 0 || x < 0 || y >= height || x >= width) return;
     std::uint8_t* pixel = picture + 3 * (y * width + x);
-    for (int k = 0; k < 3; ++k) {
-      const double value = std::rint(a * patch[3 * source + k] + (1.0 - a) * pixel[k]);
-      pixel[k] = static_cast<std::uint8_t>(value < 0 ? 0.0 : value > 255 ? 255.0 : value);
+    for (int k = 0; k < 3; ++k) pixel[k] = blend(a, patch[3 * source + k], pixel[k]);
+  }
+
+  // The same in spans of the picture's rows, of what lies under the patch.
+  using Written = Spans<std::uint8_t, 3>;
+  HOIRT_HD std::int64_t first_column() const { return left < 0 ? -left : 0; }  // of the patch
+  HOIRT_HD std::int64_t row_count() const { return patch_height; }
+  HOIRT_HD std::int64_t row_size() const {
+    const std::int64_t end = patch_width < width - left ? patch_width : width - left;
+    return end > first_column() ? end - first_column() : 0;
+  }
+  HOIRT_HD void write(std::int64_t row, std::int64_t i) const {
+    const std::int64_t y = top + row, first = first_column();
+    if (y < 0 || y >= height) return;
+    std::uint8_t* line = picture + 3 * (y * width + left + first);
+    const Span part = Written::at(line, row_size(), i);
+    const std::int64_t source = row * patch_width + first + part.first, size = patch_height * patch_width;
+    Reader<float> weight(alpha, size), colour(patch, 3 * size);
+    float a[Written::width] = {};
+    weight.run<Written::width>(alpha + source, part.count, a);
+    bool any = false;
+    for (int k = 0; k < Written::width; ++k) any |= a[k] != 0.0F;
+    if (!any) return;
+    std::uint8_t pixels[Written::elements] = {};
+    Written::load(line, part, pixels);
+    HOIRT_UNROLL
+    for (int k = 0; k < Written::width; ++k) {
+      if (a[k] == 0.0F) continue;
+      for (int c = 0; c < 3; ++c) pixels[3 * k + c] = blend(a[k], colour(patch + 3 * (source + k) + c), pixels[3 * k + c]);
     }
+    Written::store(line, part, pixels);
   }
 };
 

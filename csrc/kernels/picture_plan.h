@@ -1,5 +1,6 @@
 // How resizing and colour match go, step by step, on whatever device: `Runner` launches functors and gives scratch
-// memory. So the CPU's tests cover the plan that CUDA runs.
+// memory. A runner that is `wide` gives each thread a span of 16 bytes, another one its items one after another. So the
+// CPU's tests cover the plan that CUDA runs.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include "csrc/kernels/colour.h"
 #include "csrc/kernels/latents.h"
 #include "csrc/kernels/pad_edge.h"
+#include "csrc/kernels/paste.h"
 #include "csrc/kernels/pictures.h"
 #include "csrc/kernels/resize.h"
 #include "engine/picture_jobs.h"
@@ -32,6 +34,16 @@ struct OverNothing {
   MakeNearest functor;
   HOIRT_HD void at(std::int64_t) const { functor(); }
 };
+template <typename Functor>
+struct OverSpans {
+  Functor functor;
+  std::int64_t spans;  // of a row, at most
+  HOIRT_HD void at(std::int64_t i) const { functor.write(i / spans, i % spans); }
+};
+struct OverCells {
+  ColourCells functor;
+  HOIRT_HD void at(std::int64_t i) const { functor.template operator()<true>(i / functor.to.width, i % functor.to.width); }
+};
 template <typename T, int width>
 struct OverPass {
   ResizePass<T> pass;
@@ -42,18 +54,42 @@ struct OverPass {
   }
 };
 
+template <typename Runner, typename Functor>
+void run_spans(Runner& run, const Functor& functor) {
+  const std::int64_t spans = Functor::Written::most(functor.row_size());
+  run.launch(OverSpans<Functor>{functor, spans}, functor.row_count() * spans);
+}
+template <typename Runner, typename Functor>
+void run_elements(Runner& run, const Functor& functor, std::int64_t count) {
+  if constexpr (Runner::wide) run_spans(run, functor);
+  else run.launch(OverElements<Functor>{functor}, count);
+}
+template <typename Runner, typename Functor>
+void run_pixels(Runner& run, const Functor& functor, std::int64_t rows, std::int64_t columns) {
+  if constexpr (Runner::wide) run_spans(run, functor);
+  else run.launch(OverPixels<Functor>{functor, columns}, rows * columns);
+}
+
+// `held` are the positions of the middle axis that `from` holds.
 template <typename T, typename Runner>
 void resize_pass(Runner& run, const ResizeAxis& axis, const T* from, T* to, std::int64_t outer, std::int64_t inner,
-                 std::int64_t skipped = 0) {
+                 TapRange held) {
   using Weight = typename TapWeight<T>::Type;
   auto* ranges = static_cast<TapRange*>(run.scratch(static_cast<std::size_t>(axis.out_size) * sizeof(TapRange)));
   auto* weights =
       static_cast<Weight*>(run.scratch(static_cast<std::size_t>(axis.out_size * axis.taps()) * sizeof(Weight)));
   run.launch(OverElements<MakeTaps<T>>{{axis, ranges, weights}}, axis.out_size);
-  const ResizePass<T> pass{from, to, ranges, weights, axis.taps(), outer, axis.in_size, axis.out_size, inner, skipped};
+  const ResizePass<T> pass{from, to, ranges, weights, axis.taps(), outer, axis.in_size, axis.out_size, inner, held};
   const std::int64_t elements = outer * axis.out_size * inner;
-  if (pass.packs()) run.launch(OverPass<T, ResizePass<T>::span>{pass}, elements / ResizePass<T>::span);
-  else run.launch(OverPass<T, 1>{pass}, elements);
+  if constexpr (Runner::wide) {
+    if (inner == 1) run_spans(run, ResizePixels<T, 1>{pass});
+    else if (inner == 3) run_spans(run, ResizePixels<T, 3>{pass});
+    else run_spans(run, ResizeRows<T>{pass});
+  } else if (pass.packs()) {
+    run.launch(OverPass<T, ResizePass<T>::span>{pass}, elements / ResizePass<T>::span);
+  } else {
+    run.launch(OverPass<T, 1>{pass}, elements);
+  }
 }
 
 template <typename T, typename Runner>
@@ -67,25 +103,27 @@ void resize(Runner& run, const ResizeJob& job) {
       run.launch(OverNothing{{axis, ranges}}, 1);
       return ranges;
     };
-    const TakeNearest<T> take{from, to, table(job.rows), table(job.columns), job.columns.in_size, job.columns.out_size,
-                              job.channels};
-    run.launch(OverPixels<TakeNearest<T>>{take, job.columns.out_size}, job.rows.out_size * job.columns.out_size);
+    const TakeNearest<T> take{from, to, table(job.rows), table(job.columns), job.rows.in_size, job.columns.in_size,
+                              job.rows.out_size, job.columns.out_size, job.channels};
+    run_pixels(run, take, job.rows.out_size, job.columns.out_size);
     return;
   }
+  const TapRange all_rows{0, static_cast<std::int32_t>(job.rows.in_size)};
+  const TapRange all_columns{0, static_cast<std::int32_t>(job.columns.in_size)};
   const bool across = job.columns.changes(), down = job.rows.changes();
   if (!across && !down) {
     run.copy(to, from, static_cast<std::size_t>(job.rows.in_size * in_row) * sizeof(T));
   } else if (!down) {
-    resize_pass(run, job.columns, from, to, job.rows.in_size, job.channels);
+    resize_pass(run, job.columns, from, to, job.rows.in_size, job.channels, all_columns);
   } else if (!across) {
-    resize_pass(run, job.rows, from, to, 1, in_row);
+    resize_pass(run, job.rows, from, to, 1, in_row, all_rows);
   } else {
     // Only the rows that the second pass reads.
     const TapRange begin = job.rows.range(0), end = job.rows.range(job.rows.out_size - 1);
-    const std::int64_t rows = std::int64_t{end.first} + end.count - begin.first;
-    auto* between = static_cast<T*>(run.scratch(static_cast<std::size_t>(rows * out_row) * sizeof(T)));
-    resize_pass(run, job.columns, from + begin.first * in_row, between, rows, job.channels);
-    resize_pass(run, job.rows, static_cast<const T*>(between), to, 1, out_row, begin.first);
+    const TapRange held{begin.first, end.first + end.count - begin.first};
+    auto* between = static_cast<T*>(run.scratch(static_cast<std::size_t>(held.count * out_row) * sizeof(T)));
+    resize_pass(run, job.columns, from + held.first * in_row, between, held.count, job.channels, all_columns);
+    resize_pass(run, job.rows, static_cast<const T*>(between), to, 1, out_row, held);
   }
 }
 
@@ -106,7 +144,9 @@ void match_colours(Runner& run, const ColourJob& job) {
   const auto parts = [](std::int64_t extent, std::int64_t by) { return (extent + by - 1) / by; };
   std::vector<ColourLevel> levels{level_of(parts(job.height, colour_cell), parts(job.width, colour_cell))};
   const ColourCells cells{job.colours, job.original, job.hole, job.height, job.width, levels.front()};
-  run.launch(OverPixels<ColourCells>{cells, levels.front().width}, levels.front().height * levels.front().width);
+  const std::int64_t count = levels.front().height * levels.front().width;
+  if constexpr (Runner::wide) run.launch(OverCells{cells}, count);
+  else run.launch(OverPixels<ColourCells>{cells, levels.front().width}, count);
   while (levels.back().height > 1 || levels.back().width > 1) {
     const ColourLevel from = levels.back(), to = level_of(parts(from.height, 2), parts(from.width, 2));
     run.launch(OverPixels<ColourCoarser>{{from, to}, to.width}, to.height * to.width);
@@ -122,12 +162,13 @@ void match_colours(Runner& run, const ColourJob& job) {
       resize<float>(run, stretch(coarser.shift, stretched, coarser.height, coarser.width, level.height, level.width));
       below = stretched;
     }
-    run.launch(OverElements<ColourPull>{{level, below}}, level.height * level.width);
+    run_elements(run, ColourPull{level, below}, level.height * level.width);
   }
   float* shift = floats(3 * job.height * job.width);
   const ColourLevel& finest = levels.front();
   resize<float>(run, stretch(finest.shift, shift, finest.height, finest.width, job.height, job.width));
-  run.launch(OverElements<ColourAdd>{{job.colours, shift, known, job.out}}, 3 * job.height * job.width);
+  const std::int64_t size = 3 * job.height * job.width;
+  run_elements(run, ColourAdd{job.colours, shift, known, job.out, size}, size);
 }
 
 template <typename T, int width>
@@ -152,7 +193,8 @@ void normalise(Runner& run, const NormaliseJob& job) {
   const NormaliseTo<T> functor{job.pixels, job.holes, static_cast<T*>(job.planes), job.count, job.area, job.channels,
                                job.out_channels, job.divisor, job.offset};
   constexpr int span = NormaliseTo<T>::span;
-  if (functor.packs()) run.launch(OverNormalise<T, span>{functor}, job.count * job.area / span);
+  if constexpr (Runner::wide) run_spans(run, functor);
+  else if (functor.packs()) run.launch(OverNormalise<T, span>{functor}, job.count * job.area / span);
   else run.launch(OverNormalise<T, 1>{functor}, job.count * job.area);
 }
 
@@ -161,7 +203,8 @@ void colours(Runner& run, const ColoursJob& job) {
   const ColoursFrom<T> functor{static_cast<const T*>(job.planes), job.colours, job.count, job.area, job.scale, job.shift,
                                job.flag};
   constexpr int span = ColoursFrom<T>::span;
-  if (functor.packs()) run.launch(OverColours<T, span>{functor}, job.count * job.area / span);
+  if constexpr (Runner::wide) run_spans(run, functor);
+  else if (functor.packs()) run.launch(OverColours<T, span>{functor}, job.count * job.area / span);
   else run.launch(OverColours<T, 1>{functor}, job.count * job.area);
 }
 
@@ -181,12 +224,16 @@ void with_type(DType dtype, const Function& function) {
 }
 
 template <typename Runner>
+void run_paste(Runner& run, const Paste& job) {
+  run_pixels(run, job, job.patch_height, job.patch_width);
+}
+template <typename Runner>
 void run_pad_edge(Runner& run, const PadEdge& job) {
-  run.launch(OverPixels<PadEdge>{job, job.out_width}, job.out_height * job.out_width);
+  run_pixels(run, job, job.out_height, job.out_width);
 }
 template <typename Runner>
 void run_sample_posterior(Runner& run, const SamplePosterior& job) {
-  run.launch(OverElements<SamplePosterior>{job}, job.size);
+  run_elements(run, job, job.size);
 }
 template <typename Runner>
 void run_resize(Runner& run, const ResizeJob& job) {

@@ -6,6 +6,7 @@
 
 #include "csrc/kernels/element.h"
 #include "csrc/kernels/host_device.h"
+#include "csrc/kernels/spans.h"
 
 namespace hoirt::kernels {
 
@@ -31,12 +32,33 @@ struct NormaliseTo {
       Pack<T, width> out;
       for (int k = 0; k < width; ++k) {
         const std::uint8_t byte = pixels[(first + k) * channels + (channels == 1 ? 0 : c)];
-        float value = static_cast<float>(byte) / divisor - offset;
-        if (holes && holes[first + k]) value *= 0.0F;
-        out.values[k] = from_float<T>(value);
+        out.values[k] = value(byte, holes && holes[first + k]);
       }
       *reinterpret_cast<Pack<T, width>*>(planes + (picture * out_channels + c) * area + width * i) = out;
     }
+  }
+  HOIRT_HD T value(std::uint8_t byte, bool in_hole) const {
+    float out = static_cast<float>(byte) / divisor - offset;
+    if (in_hole) out *= 0.0F;
+    return from_float<T>(out);
+  }
+
+  // The same in spans of planes.
+  using Written = Spans<T>;
+  HOIRT_HD std::int64_t row_count() const { return count * out_channels; }
+  HOIRT_HD std::int64_t row_size() const { return area; }
+  HOIRT_HD void write(std::int64_t plane, std::int64_t i) const {
+    T* line = planes + plane * area;
+    const Span part = Written::at(line, area, i);
+    const std::int64_t first = plane / out_channels * area + part.first;
+    const std::uint8_t* source = pixels + first * channels + (channels == 1 ? 0 : plane % out_channels);
+    Reader<std::uint8_t> byte(pixels, count * area * channels), hole(holes, holes ? count * area : 0);
+    T out[Written::elements] = {};
+    HOIRT_UNROLL
+    for (int k = 0; k < Written::width; ++k) {
+      if (k < part.count) out[k] = value(byte(source + k * channels), holes && hole(holes + first + k));
+    }
+    Written::store(line, part, out);
   }
 };
 
@@ -63,9 +85,7 @@ struct ColoursFrom {
       for (int k = 0; k < width; ++k) {
         const float value = to_float(values.values[k]);
         finite &= std::isfinite(value);
-        float colour = value * scale + shift;
-        colour = colour < 0.0F ? 0.0F : colour;
-        out[channels * k + c] = colour > 255.0F ? 255.0F : colour;
+        out[channels * k + c] = colour(value);
       }
     }
     float* to = colours + (picture * area + width * i) * channels;
@@ -75,6 +95,35 @@ struct ColoursFrom {
       for (int k = 0; k < width; ++k) piece.values[k] = out[width * p + k];
       *reinterpret_cast<Piece*>(to + width * p) = piece;
     }
+    if (!finite && flag) *flag = 0;
+  }
+  HOIRT_HD float colour(float value) const {
+    float out = value * scale + shift;
+    out = out < 0.0F ? 0.0F : out;
+    return out > 255.0F ? 255.0F : out;
+  }
+
+  // The same in spans of pixels.
+  using Written = Spans<float, channels>;
+  HOIRT_HD std::int64_t row_count() const { return count; }
+  HOIRT_HD std::int64_t row_size() const { return area; }
+  HOIRT_HD void write(std::int64_t picture, std::int64_t i) const {
+    float* line = colours + picture * area * channels;
+    const Span part = Written::at(line, area, i);
+    Reader<T> read(planes, count * channels * area);
+    float out[Written::elements] = {};
+    bool finite = true;
+    HOIRT_UNROLL
+    for (int c = 0; c < channels; ++c) {
+      T values[Written::width] = {};
+      read.template run<Written::width>(planes + (picture * channels + c) * area + part.first, part.count, values);
+      for (int k = 0; k < Written::width; ++k) {
+        const float value = to_float(values[k]);
+        finite &= std::isfinite(value);
+        out[channels * k + c] = colour(value);
+      }
+    }
+    Written::store(line, part, out);
     if (!finite && flag) *flag = 0;
   }
 };

@@ -7,6 +7,7 @@
 
 #include "csrc/kernels/element.h"
 #include "csrc/kernels/host_device.h"
+#include "csrc/kernels/spans.h"
 
 namespace hoirt::kernels {
 
@@ -118,7 +119,7 @@ struct ResizePass {
   const Weight* weights = nullptr;
   std::int64_t taps = 0;
   std::int64_t outer = 0, in_size = 0, out_size = 0, inner = 0;
-  std::int64_t skipped = 0;  // rows at the beginning that `from` leaves out
+  TapRange held{};  // which rows of the middle axis `from` holds
 
   // What is read and written at once where packs().
   static constexpr int span = 16 / sizeof(T);
@@ -128,7 +129,7 @@ struct ResizePass {
   template <int width>
   HOIRT_HD void operator()(std::int64_t o, std::int64_t i, std::int64_t j) const {
     const TapRange range = ranges[i];
-    const T* source = from + (o * in_size + range.first - skipped) * inner + width * j;
+    const T* source = source_of(o, range) + width * j;
     const Weight* weight = weights + i * taps;
     Sum sums[width];
     for (int l = 0; l < width; ++l) sums[l] = start();
@@ -141,7 +142,11 @@ struct ResizePass {
     *reinterpret_cast<Pack<T, width>*>(to + (o * out_size + i) * inner + width * j) = out;
   }
 
- private:
+  HOIRT_HD const T* source_of(std::int64_t o, TapRange range) const {
+    return from + (o * in_size + range.first - held.first) * inner;
+  }
+  HOIRT_HD std::int64_t size() const { return ((outer - 1) * in_size + held.count) * inner; }  // of `from`
+
   using Sum = Weight;
   static constexpr bool bytes = sizeof(T) == 1;
 
@@ -153,19 +158,99 @@ struct ResizePass {
   HOIRT_HD static float finish(double sum) { return static_cast<float>(sum); }
 };
 
+// The pass in spans, where a position holds the channels of one pixel.
+template <typename T, int channels>
+struct ResizePixels {
+  ResizePass<T> pass;
+
+  using Written = Spans<T, channels>;
+  HOIRT_HD std::int64_t row_count() const { return pass.outer; }
+  HOIRT_HD std::int64_t row_size() const { return pass.out_size; }
+  HOIRT_HD void write(std::int64_t row, std::int64_t i) const {
+    T* line = pass.to + row * pass.out_size * channels;
+    const Span part = Written::at(line, pass.out_size, i);
+    Reader<T> read(pass.from, pass.size());
+    T out[Written::elements] = {};
+    HOIRT_UNROLL
+    for (int p = 0; p < Written::width; ++p) {
+      if (p >= part.count) continue;
+      const TapRange range = pass.ranges[part.first + p];
+      const T* source = pass.source_of(row, range);
+      const auto* weight = pass.weights + (part.first + p) * pass.taps;
+      typename ResizePass<T>::Sum sums[channels];
+      for (int c = 0; c < channels; ++c) sums[c] = ResizePass<T>::start();
+      for (std::int32_t k = 0; k < range.count; ++k) {
+        for (int c = 0; c < channels; ++c) sums[c] += read(source + channels * k + c) * weight[k];
+      }
+      for (int c = 0; c < channels; ++c) out[channels * p + c] = ResizePass<T>::finish(sums[c]);
+    }
+    Written::store(line, part, out);
+  }
+};
+
+// The pass in spans, where a position holds more, such as a row of the picture.
+template <typename T>
+struct ResizeRows {
+  ResizePass<T> pass;
+
+  using Written = Spans<T>;
+  HOIRT_HD std::int64_t row_count() const { return pass.outer * pass.out_size; }
+  HOIRT_HD std::int64_t row_size() const { return pass.inner; }
+  HOIRT_HD void write(std::int64_t row, std::int64_t i) const {
+    T* line = pass.to + row * pass.inner;
+    const Span part = Written::at(line, pass.inner, i);
+    if (part.count == 0) return;
+    const std::int64_t position = row % pass.out_size;
+    const TapRange range = pass.ranges[position];
+    const T* source = pass.source_of(row / pass.out_size, range) + part.first;
+    const auto* weight = pass.weights + position * pass.taps;
+    Reader<T> read(pass.from, pass.size());
+    typename ResizePass<T>::Sum sums[Written::width];
+    T values[Written::width] = {};
+    for (int l = 0; l < Written::width; ++l) sums[l] = ResizePass<T>::start();
+    for (std::int32_t k = 0; k < range.count; ++k, source += pass.inner) {
+      read.template run<Written::width>(source, part.count, values);
+      for (int l = 0; l < Written::width; ++l) sums[l] += values[l] * weight[k];
+    }
+    for (int l = 0; l < Written::width; ++l) values[l] = ResizePass<T>::finish(sums[l]);
+    Written::store(line, part, values);
+  }
+};
+
 // (rows, columns, inner) to the nearest pixels; what lies outside of the source is 0.
 template <typename T>
 struct TakeNearest {
   const T* from = nullptr;
   T* to = nullptr;
   const TapRange *rows = nullptr, *columns = nullptr;
-  std::int64_t in_columns = 0, out_columns = 0, inner = 0;
+  std::int64_t in_rows = 0, in_columns = 0, out_rows = 0, out_columns = 0, inner = 0;
 
   HOIRT_HD void operator()(std::int64_t row, std::int64_t column) const {
     const std::int64_t y = rows[row].first, x = columns[column].first;
     for (std::int64_t j = 0; j < inner; ++j) {
       to[(row * out_columns + column) * inner + j] = y < 0 || x < 0 ? T{0} : from[(y * in_columns + x) * inner + j];
     }
+  }
+
+  // The same in spans.
+  using Written = Spans<T>;
+  HOIRT_HD std::int64_t row_count() const { return out_rows; }
+  HOIRT_HD std::int64_t row_size() const { return out_columns * inner; }
+  HOIRT_HD void write(std::int64_t row, std::int64_t i) const {
+    T* line = to + row * row_size();
+    const Span part = Written::at(line, row_size(), i);
+    const std::int64_t y = rows[row].first;
+    Reader<T> read(from, in_rows * in_columns * inner);
+    T out[Written::width] = {};
+    std::int64_t column = part.first / inner, j = part.first % inner;
+    HOIRT_UNROLL
+    for (int k = 0; k < Written::width; ++k) {
+      if (k >= part.count) continue;
+      const std::int64_t x = columns[column].first;
+      if (y >= 0 && x >= 0) out[k] = read(from + (y * in_columns + x) * inner + j);
+      if (++j == inner) j = 0, ++column;
+    }
+    Written::store(line, part, out);
   }
 };
 

@@ -11,10 +11,10 @@ import collections.abc
 import typing
 
 import numpy.typing
-import typing_extensions
+
+import hoirt._core
 
 __all__: list[str] = [
-    "DeviceArray",
     "GuidedStep",
     "coloured_depth",
     "coloured_instances",
@@ -175,25 +175,6 @@ class GuidedStep:
     @unconditional.setter
     def unconditional(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 
-class DeviceArray:
-    """
-    An array on a CUDA device that any library takes by DLPack, such as torch.from_dlpack. The
-    stream that it is used on waits for it, the host does not.
-    """
-    def __dlpack__(
-        self,
-        *,
-        stream: typing.Any = None,
-        max_version: typing.Any = None,
-        dl_device: typing.Any = None,
-        copy: typing.Any = None,
-    ) -> typing_extensions.CapsuleType: ...
-    def __dlpack_device__(self) -> tuple[int, int]: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
 def coloured_depth(
     depth: typing.SupportsInt | typing.SupportsIndex,
     colours: typing.SupportsInt | typing.SupportsIndex,
@@ -321,11 +302,11 @@ def rasterize(
     outputs: collections.abc.Sequence[str] = ["depth"],
     threads: typing.SupportsIndex = 0,
     stream: typing.SupportsInt | typing.SupportsIndex = 0,
-) -> dict[str, DeviceArray]:
+) -> dict[str, hoirt._core.DeviceTensor]:
     """
     hoirt._core.rasterize on a CUDA device, with the same result. `vertices` are a contiguous DLPack array on the
-    device; `faces` and `instances` on it too (instances int32) or on the CPU; cameras on the CPU. Returns DLPack
-    arrays on the device. All is enqueued on `stream` (a cudaStream_t as an integer, 0: the default stream); the
+    device; `faces` and `instances` on it too (instances int32) or on the CPU; cameras on the CPU. Returns arrays
+    on the device. All is enqueued on `stream` (a cudaStream_t as an integer, 0: the default stream); the
     host does not wait. Faces on the CPU are checked; of those on the device, ones that name no vertex or a
     vertex that is not finite are not drawn. `threads` is of no use here.
     """

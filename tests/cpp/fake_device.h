@@ -73,6 +73,7 @@ class FakeStream final : public Stream {
   void* handle() const override { return const_cast<FakeStream*>(this); }
 
   Tensor allocate(const Shape& shape, DType dtype) override {
+    if (recording_) throw BackendError("fake: an allocation while recording");
     const auto bytes = static_cast<std::int64_t>(element_count(shape) * item_size(dtype));
     const auto memory = std::make_shared<Tensor>(Shape{bytes}, DType::u8);
     if (bytes > 0) std::memset(memory->raw(), 0xFF, memory->bytes());
@@ -95,7 +96,7 @@ class FakeStream final : public Stream {
         std::memcpy(real(to.raw()), data.data(), data.size());
       });
     } else if (to.place().host()) {
-      synchronize();
+      synchronize();  // throws while recording
       ++counts_->downloads;
       std::memcpy(to.raw(), real(from.raw()), to.bytes());
     } else {
@@ -107,6 +108,8 @@ class FakeStream final : public Stream {
     if (recording_) throw BackendError("fake: an event while recording");
     return std::make_shared<FakeEvent>([this] { synchronize(); });
   }
+
+  void keep(std::shared_ptr<const void> owner) noexcept override { enqueue([owner] {}); }
 
   void select(const kernels::SelectRow& select) override {
     if (recording_) throw BackendError("fake: a graph must not fix its row");

@@ -36,6 +36,7 @@ class Net final : public Network {
     auto& fake = *static_cast<FakeStream*>(stream);
     if (fake.recording() && interrupt) throw Stop();
     if (fake.recording() && refuse) throw std::runtime_error("not while recording");
+    if (fake.recording() && hoards) static_cast<void>(fake.allocate({1}, DType::f32));
     if (const auto kept = outputs.find("feature"); kept != outputs.end() && !kept->second.raw()) {
       kept->second = fake.allocate(inputs.at("sample").shape(), DType::f32);
       ++allocated;
@@ -48,7 +49,7 @@ class Net final : public Network {
   };
 
   std::atomic<int> calls = 0, allocated = 0;
-  bool interrupt = false, refuse = false, capturable_ = true;
+  bool interrupt = false, refuse = false, hoards = false, capturable_ = true;
   float poison_at = -1;  // gives NaN at this timestep
 
  private:
@@ -237,6 +238,9 @@ TEST(device_loop_goes_on_without_graphs) {
   Rig refusing;
   refusing.network->refuse = true;
   check(refusing, "not while recording", 16 + 2);
+  Rig hoarding;
+  hoarding.network->hoards = true;
+  check(hoarding, "fake: an allocation while recording", 16 + 2);
   Rig plain;
   plain.network->capturable_ = false;
   check(plain, "the network says that its work must not be recorded", 16);
@@ -346,7 +350,7 @@ TEST(device_loop_unloads) {
     return true;
   };
   CHECK(values(rig.loop.run(table, request).latents) == on_host(table, make_request(table, 2)));
-  CHECK(rig.device->counts->live_bytes == 0);  // freed when the run ended
+  CHECK(rig.device->counts->live_bytes == 0 && rig.device->trims == 4);  // freed when the run ended, too
 }
 
 TEST(device_loop_serves_many_threads) {

@@ -1,0 +1,175 @@
+// The CUDA device on a runtime without hardware: memory in the order of streams, captures, errors, the current device.
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "csrc/cuda/device.h"
+#include "tests/cpp/check.h"
+#include "tests/cpp/cuda/fake_runtime.h"
+
+using namespace hoirt;
+namespace runtime = hoirt::test::runtime;
+
+extern "C" Device* hoirt_create_device(int index);
+
+namespace {
+
+// Device 1, while device 0 is current. Nothing may have gone wrong when it ends, and nothing may be left.
+struct Rig {
+  ~Rig() {
+    run.reset();
+    device->trim();
+    device.reset();
+    int current = -1;
+    cudaGetDevice(&current);
+    CHECK(runtime::faults().empty() && runtime::live_blocks() == 0 && current == 0);
+    CHECK(cudaGetLastError() == cudaSuccess);
+    for (const std::string& fault : std::exchange(runtime::faults(), {})) std::cerr << fault << "\n";
+  }
+  std::unique_ptr<Device> device{hoirt_create_device(1)};
+  std::unique_ptr<Stream> run = device->make_stream();
+  Stream& own = device->stream();
+};
+
+// Work that writes the tensor.
+void write(Stream& stream, Tensor& tensor) {
+  kernels::CopyItems copy;
+  copy.to = static_cast<std::byte*>(tensor.raw());
+  stream.copy_items(copy);
+}
+
+}  // namespace
+
+TEST(memory_is_freed_behind_all_streams_that_may_use_it) {
+  Rig rig;
+  // Of a run, used by the device's own stream and by its own, and dropped at once.
+  for (Stream* user : {rig.run.get(), &rig.own}) {
+    Tensor memory = rig.run->allocate({100}, DType::u8);
+    write(*user, memory);
+    memory = Tensor();
+    rig.device->trim();  // does the free and what it waits for, and nothing else
+  }
+  Tensor memory = rig.own.allocate({100}, DType::u8);
+  cudaSetDevice(1);
+  runtime::touch(memory.raw(), nullptr);  // the device's default stream
+  cudaSetDevice(0);
+  memory = Tensor();
+  rig.device->trim();
+  cudaSetDevice(1);
+  cudaStreamSynchronize(nullptr);
+  cudaSetDevice(0);
+}
+
+TEST(memory_that_is_dropped_during_a_capture_is_no_part_of_it) {
+  Rig rig;
+  Tensor before = rig.run->allocate({100}, DType::u8), used = rig.run->allocate({100}, DType::u8);
+  write(*rig.run, before);
+  const auto graph = rig.run->capture([&] {
+    write(*rig.run, used);
+    before = Tensor();
+    CHECK(runtime::live_blocks() == 2);
+  });
+  CHECK(graph && runtime::graph_size() == 1);
+  rig.device->trim();
+  CHECK(runtime::live_blocks() == 1);
+  graph->launch();
+  graph->launch();
+}
+
+TEST(what_no_replay_can_do_is_refused_in_a_capture) {
+  Rig rig;
+  Tensor there = rig.run->allocate({4}, DType::f32), here({4}, DType::f32);
+  const std::vector<std::pair<std::string, std::function<void()>>> refused{
+      {"an allocation", [&] { static_cast<void>(rig.run->allocate({1}, DType::u8)); }},
+      {"an upload", [&] { rig.run->copy(here, there); }},
+      {"a download", [&] { rig.run->copy(there, here); }},
+      {"an event", [&] { static_cast<void>(rig.run->record()); }},
+      {"a check", [&] { static_cast<void>(rig.run->all_within(there, 0, 1)); }},
+      {"a wait", [&] { rig.run->synchronize(); }},
+  };
+  for (const auto& [what, call] : refused) {
+    const std::string message = what + " cannot be recorded";
+    CHECK_THROWS(BackendError, message, rig.run->capture([&, &call = call] {
+      write(*rig.run, there);
+      call();
+    }));
+    call();  // the stream is as before
+  }
+  CHECK(rig.run->capture([&] { write(*rig.run, there); }) && runtime::graph_size() == 1);
+  // The device's own stream records nothing meanwhile.
+  CHECK(rig.run->capture([&] { rig.own.copy(here, there); }) && runtime::graph_size() == 0);
+}
+
+TEST(a_stream_that_records_waits_for_no_event_that_is_past) {
+  Rig rig;
+  Tensor there = rig.run->allocate({4}, DType::f32);
+  const auto event = rig.own.record();
+  rig.own.synchronize();
+  CHECK(rig.run->capture([&] {
+    event->make_wait(rig.run->handle());
+    write(*rig.run, there);
+  }));
+  const auto open = rig.own.record();
+  CHECK_THROWS(BackendError, "could not wait", rig.run->capture([&] { open->make_wait(rig.run->handle()); }));
+}
+
+TEST(pinned_memory_is_used_again_when_its_copies_are_done) {
+  Rig rig;
+  constexpr std::int64_t size = 3 << 20;  // two of them need more than there is at first
+  std::vector<Tensor> there;
+  for (std::uint8_t i = 1; i <= 4; ++i) {
+    Tensor here({size}, DType::u8);
+    std::memset(here.raw(), i, size);
+    there.push_back(rig.run->allocate({size}, DType::u8));
+    rig.run->copy(here, there.back());
+    std::memset(here.raw(), 99, size);
+  }
+  for (std::uint8_t i = 1; i <= 4; ++i) {
+    Tensor here({size}, DType::u8);
+    rig.run->copy(there[i - 1u], here);
+    CHECK(here.data<std::uint8_t>()[0] == i && here.data<std::uint8_t>()[size - 1] == i);
+  }
+}
+
+TEST(what_others_lent_is_kept_until_it_is_used) {
+  Rig rig;
+  Tensor there = rig.own.allocate({4}, DType::f32);
+  bool gone = false;
+  write(rig.own, there);
+  rig.own.keep(std::shared_ptr<const void>(&gone, [](const void* flag) { *static_cast<bool*>(const_cast<void*>(flag)) = true; }));
+  CHECK(!gone);
+  rig.own.synchronize();
+  CHECK(gone);
+}
+
+TEST(errors_are_reported_once) {
+  Rig rig;
+  Tensor here({4}, DType::f32), there = rig.run->allocate({4}, DType::f32);
+  runtime::fail_next("cudaMallocHost", cudaErrorMemoryAllocation);
+  CHECK_THROWS(OutOfMemory, "pinned", rig.run->copy(here, there));
+  CHECK(cudaGetLastError() == cudaSuccess);
+  rig.run->copy(here, there);
+  runtime::fail_next("cudaMallocFromPoolAsync", cudaErrorMemoryAllocation);
+  CHECK_THROWS(OutOfMemory, "cuda:1 cannot give 7 bytes", rig.run->allocate({7}, DType::u8));
+  runtime::fail_next("cudaMemcpyAsync", cudaErrorInvalidValue);
+  CHECK_THROWS(BackendError, "an upload failed", rig.run->copy(here, there));
+  CHECK(cudaGetLastError() == cudaSuccess);
+  runtime::fail_next("cudaGraphInstantiate", cudaErrorNotSupported);
+  CHECK_THROWS(BackendError, "made ready", rig.run->capture([] {}));
+  // Without an event the free waits on the host instead.
+  write(*rig.run, there);
+  runtime::fail_next("cudaEventRecord", cudaErrorUnknown);
+  const int waits = runtime::waits();
+  there = Tensor();
+  CHECK(runtime::waits() == waits + 1);
+}
+
+TEST(at_most_two_steps_are_under_way) {
+  Rig rig;
+  Tensor there = rig.run->allocate({4}, DType::f32);
+  for (std::size_t step = 0; step < 5; ++step) {
+    write(*rig.run, there);
+    rig.run->end_step(step);
+  }
+  CHECK_THROWS(BackendError, "there is no cuda:2", hoirt_create_device(2));
+}
