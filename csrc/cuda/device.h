@@ -66,7 +66,7 @@ class CudaStream final : public Stream {
   void* handle() const override { return stream_; }
   Tensor allocate(const Shape& shape, DType dtype) override;
   void copy(const Tensor& from, Tensor& to) override;
-  std::shared_ptr<const Event> record() override;
+  std::shared_ptr<const hoirt::Event> record() override;
   void select(const kernels::SelectRow& select) override;
   void copy_items(const kernels::CopyItems& copy) override;
   void broadcast(const kernels::Broadcast& broadcast) override;
