@@ -4,8 +4,9 @@
     python -m bench.gpu --device cpu --tiny        # a smoke test without a GPU
 
 Needs the checkout, Python, PyTorch, NumPy, pybind11, CMake, ninja and nvcc, and no network. It builds the
-native modules first, for the GPU at hand (for CUDAARCHS, or for all, where there is none). Results are written after each measurement; a run ends within --budget seconds and says
-what it had no time for. Compiled packages are kept in --work, so a second run goes on where the first ended.
+native modules first, for the GPU at hand; where there is none, for all, or those in the environment's
+CUDAARCHS. Results are written after each measurement; a run ends within --budget seconds and says what it had
+no time for. Compiled packages are kept in --work, so a second run goes on where the first ended.
 docs/gpu.md explains the figures.
 """
 
