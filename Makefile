@@ -102,7 +102,7 @@ $(VENV)/.python: tools/check_machine.sh
 # The groups are the extras of pyproject.toml; "runtime" are its dependencies, "build" what its build needs.
 $(VENV)/.deps-%: pyproject.toml constraints.txt tools/requirements.py | $(VENV)/.python
 	$(call say,Installing the $* packages$(if $(filter test train bench,$*), (torch is one of them: some minutes)))
-	@$(PIP) install --no-compile -c constraints.txt $$($(PY) tools/requirements.py $*)
+	@$(PIP) install -c constraints.txt $$($(PY) tools/requirements.py $*)
 	@touch $@
 
 $(VENV)/.installed: $(SOURCES) $(VENV)/.sources $(VENV)/.deps-runtime $(VENV)/.deps-build
