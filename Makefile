@@ -7,6 +7,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := $(VENV)/bin/python
 # Twice quiet: errors, but no warnings about the user's own package indexes.
 PIP := $(PY) -m pip --disable-pip-version-check --quiet --quiet
+# The CUDA module of .venv is for the GPUs of this machine, PTX where there is none; wheels and `make cuda` are for all.
+ARCHITECTURES := $(or $(CUDAARCHS),$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null \
+  | grep -E '^[0-9]+\.[0-9]+$$' | tr -d . | sort -u | paste -sd ';'),80-virtual)
 # The programs of the environment (cmake, ninja, ...) come before those of the system.
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 export PYTHONNOUSERSITE := 1
@@ -104,7 +107,8 @@ $(VENV)/.deps-%: pyproject.toml constraints.txt tools/requirements.py | $(VENV)/
 
 $(VENV)/.installed: $(SOURCES) $(VENV)/.sources $(VENV)/.deps-runtime $(VENV)/.deps-build
 	$(call say,Building hoirt (the first time takes some minutes))
-	@$(PIP) install --no-build-isolation --no-deps .
+	@CUDAARCHS='$(ARCHITECTURES)' $(PIP) install --no-build-isolation --no-deps \
+	  --config-settings=build-dir='$(abspath $(BUILD))/install' .
 	@touch $@
 
 # The list of sources; it changes when a file comes or goes, which their dates alone would not tell.

@@ -15,8 +15,8 @@ if(NOT HOIRT_NVCC)
   return()
 endif()
 
-# Ampere, Ada, Hopper and Blackwell, and PTX for whatever comes later.
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+# Ampere, Ada, Hopper and Blackwell, and PTX for whatever comes later; or what the environment's CUDAARCHS says.
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND "$ENV{CUDAARCHS}" STREQUAL "")
   set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 90-virtual)
 endif()
 set(CMAKE_CUDA_COMPILER "${HOIRT_NVCC}")
@@ -36,6 +36,7 @@ if(COMMAND pybind11_add_module)
     csrc/cuda/encode_module.cpp csrc/cuda/device.cpp csrc/cuda/memory.cpp csrc/bindings/convert.cpp csrc/bindings/dlpack_exchange.cpp
     csrc/bindings/errors.cpp csrc/bindings/raster_arguments.cpp)
   target_link_libraries(_core_cuda PRIVATE hoirt_engine hoirt_cuda)
+  set_target_properties(_core_cuda PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 5)
   target_include_directories(_core_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   install(TARGETS _core_cuda DESTINATION hoirt COMPONENT hoirt)
 endif()

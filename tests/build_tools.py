@@ -1,14 +1,71 @@
-"""Runs the networks of a built pack, as the loop would feed them."""
+"""Files to build packs from, and the networks of a built pack run as the loop would feed them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import checkpoint_tools as tools
 import onnxruntime
 import torch
+from checkpoint_networks import TINY_SD15
 
+from export.building import run as running
+from export.building.request import Request
 from export.checkpoints import Component
+
+# Stable Diffusion 1.5 with two of its four levels: half the time of a build goes by nodes, not by weights.
+LEVELS = {
+    "block_out_channels": (32, 64),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "layers_per_block": 1,
+}
+UNET = {**TINY_SD15, **LEVELS, "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+CONTROL = {"sd15": {**tools.TINY_CONTROLNET_SD15, **LEVELS}, "sdxl": tools.TINY_CONTROLNET_SDXL}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A pack, alone in its folder, and the networks that it was built from."""
+
+    path: Path
+    networks: dict[str, Component]
+
+
+def write_sources(
+    folder: Path,
+    kind: Literal["sd15", "sdxl"],
+    layout: tools.Layout,
+    inpaint: bool = True,
+    control: tools.ControlLayout = "control_model",
+) -> dict[str, Any]:
+    """Files of a tiny base model and ControlNet in a layout, with the components they were written from."""
+    networks = tools.tiny_networks(kind, inpaint)
+    if kind == "sd15":
+        networks["unet"] = tools.random_component({**UNET, "in_channels": 9 if inpaint else 4})
+    base, tokenizer = tools.write_random_base(folder, networks, layout)
+    controlnet = tools.random_component(CONTROL[kind], 1)
+    suffix = "" if control == "diffusers" else ".safetensors"
+    path = tools.write_controlnet(folder / f"cn{suffix}", controlnet, layout=control)
+    return {
+        "base": base,
+        "controlnet": path,
+        "tokenizer": None if layout == "diffusers" else tokenizer,
+        "networks": {**networks, "controlnet": controlnet},
+    }
+
+
+def request_of(files: dict[str, Any], out: Path, **more: Any) -> Request:
+    return Request(files["base"], out, files["controlnet"], tokenizer=files["tokenizer"], **more)
+
+
+def build_from(folder: Path, kind: Literal["sd15", "sdxl"], layout: tools.Layout, **more: Any) -> Built:
+    """A pack of `write_sources(..., kind, layout, **more)`."""
+    files = write_sources(folder, kind, layout, **more)
+    (folder / "built").mkdir()
+    out = running.build(request_of(files, folder / "built" / "pack"), quiet=True)
+    return Built(out, files["networks"])
 
 
 def run_onnx(pack: Path, role: str, feed: dict[str, torch.Tensor]) -> list[torch.Tensor]:

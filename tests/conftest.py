@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from build_tools import Built
     from hoirt import Refiner
+
+    from export.int8.pack import Report
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported by anyone
 sys.path.insert(
@@ -28,6 +31,31 @@ def random_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from export.tiny.random_pack import make_random_pack
 
     return make_random_pack(tmp_path_factory.mktemp("packs") / "random")
+
+
+@pytest.fixture(scope="session")
+def int8_report(random_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The random pack with its step in int8, and what making it found."""
+    from export.int8.pack import quantize_pack
+
+    return quantize_pack(random_pack, tmp_path_factory.mktemp("packs") / "int8", count=2, threads=1)
+
+
+@pytest.fixture(scope="session")
+def sdxl_inpainting(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A tiny SDXL that inpaints, built from the folders of diffusers."""
+    from build_tools import build_from
+
+    return build_from(tmp_path_factory.mktemp("sdxl-inpainting"), "sdxl", "diffusers", control="diffusers")
+
+
+@pytest.fixture(scope="session")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A tiny SDXL as published in a single file, with a ControlNet's file of diffusers."""
+    from build_tools import build_from
+
+    folder = tmp_path_factory.mktemp("sdxl")
+    return build_from(folder, "sdxl", "single_file", inpaint=False, control="diffusers_file")
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import checkpoint_tools as tools
 import numpy as np
 import onnx
 import pytest
 import torch
+from build_tools import Built
 from hoirt import backends
-from hoirt.cli.main import main
 from hoirt.errors import InputError, PackError
 from hoirt.packs import open_pack
 from mesh_graphormer_reference import SMALL, published_shapes, random_state
@@ -44,21 +43,6 @@ Arrays = dict[str, NDArray[Any]]
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny SDXL as `hoirt pack build` makes it, with halves for weights."""
-    folder = tmp_path_factory.mktemp("sdxl")
-    base, tokenizer = tools.write_random_base(folder, tools.tiny_networks("sdxl", True), "single_file")
-    control = tools.write_controlnet(
-        folder / "cn.safetensors",
-        tools.random_component(tools.TINY_CONTROLNET_SDXL, 1),
-        layout="control_model",
-    )
-    given = ["--base", base, "--controlnet", control, "--tokenizer", tokenizer, "-o", folder / "pack"]
-    assert main(["pack", "build", "handrefiner", *map(str, given), "--precision", "fp16", "-q"]) == 0
-    return folder / "pack"
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +83,8 @@ def test_networks_of_the_bundled_pack(role: str) -> None:
     assert error(*both(BUNDLED.network_file(role))) <= 1e-5
 
 
-def test_networks_of_random_and_sdxl_packs(random_pack: Path, sdxl: Path) -> None:
-    for folder in (random_pack, sdxl):
+def test_networks_of_random_and_sdxl_packs(random_pack: Path, sdxl_inpainting: Built) -> None:
+    for folder in (random_pack, sdxl_inpainting.path):
         pack = open_pack(folder)
         for role in pack.manifest.networks:
             assert error(*both(pack.network_file(role))) <= 1e-5, (folder, role)
@@ -128,8 +112,9 @@ def test_every_attention_and_norm_is_found(role: str, attention: int, group_norm
     assert not {"Softmax", "InstanceNormalization", "Sigmoid"} & count.keys()
 
 
-def test_mesh_graphormer_and_sdxl_attention_is_found(mesh: Path, sdxl: Path) -> None:
-    for path in (mesh, sdxl / "step.onnx", sdxl / "text_encoder_2.onnx", sdxl / "vae_decoder.onnx"):
+def test_mesh_graphormer_and_sdxl_attention_is_found(mesh: Path, sdxl_inpainting: Built) -> None:
+    roles = ("step", "text_encoder_2", "vae_decoder")
+    for path in (mesh, *(sdxl_inpainting.path / f"{role}.onnx" for role in roles)):
         count = collections.Counter(node.op for node in rewrite(read_graph(path)).nodes)
         assert count["Attention"] > 0 and not count["Softmax"], path
 
@@ -194,8 +179,8 @@ def test_parts_of_a_step_are_the_step(role: str) -> None:
     assert min(heavy) > 0.2 * sum(heavy)
 
 
-def test_parts_of_other_steps(random_pack: Path, sdxl: Path) -> None:
-    for folder in (random_pack, sdxl):
+def test_parts_of_other_steps(random_pack: Path, sdxl_inpainting: Built) -> None:
+    for folder in (random_pack, sdxl_inpainting.path):
         graph, parts = parts_of(folder / "step.onnx")
         made = [name for part in parts for node in part.nodes if node.op == "Conv" for name in node.outputs]
         assert len(made) == len(set(made)) == sum(node.op == "Conv" for node in graph.nodes)

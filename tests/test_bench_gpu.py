@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from bench.gpu import __main__ as command
+from bench.gpu import native
 from bench.gpu.layers import waves
 from bench.gpu.models import SD15, SDXL, TINY, TINY_SDXL, Config, Step
 from bench.gpu.networks import flops, job_of
@@ -162,8 +163,19 @@ def test_unknown_stages_and_a_missing_gpu(tmp_path: Path, capsys: pytest.Capture
         command.main(["--stage", "speed"])
     assert "choose some of" in capsys.readouterr().err
     if not torch.cuda.is_available():
-        assert command.main(["--out", str(tmp_path / "x.json")]) == 2
+        assert command.main(["--no-build", "--out", str(tmp_path / "x.json")]) == 2
         assert "no GPU" in capsys.readouterr().err and not (tmp_path / "x.json").exists()
+
+
+def test_a_build_that_fails_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(native, "ROOT", tmp_path / "elsewhere")
+    given = ["--device", "cpu", "--tiny", "--work", str(tmp_path), "--out", str(tmp_path / "x.json")]
+    assert command.main(given) == 1
+    told = capsys.readouterr().err
+    assert "could not be built: cmake" in told and "elsewhere" in told
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_nothing_beyond_torch_and_numpy_is_needed(tmp_path: Path) -> None:

@@ -19,27 +19,17 @@ import hoirt
 import numpy as np
 import pytest
 import torch
-from build_tools import relative, run_onnx, step_of_pack
-from checkpoint_networks import TINY_SD15
+from build_tools import Built, build_from, relative, request_of, run_onnx, step_of_pack, write_sources
 from hoirt.cli.main import main
 from hoirt.errors import InputError
 from hoirt.packs import open_pack
 
 from export.building import plan as planning
 from export.building import run as running
-from export.building.request import Request
 from export.checkpoints import CheckpointError, Component
 from export.checkpoints.lora import with_lora
 
 ROOT = Path(__file__).resolve().parents[1]
-# Stable Diffusion 1.5 with two of its four levels: half the time of a build goes by nodes, not by weights.
-LEVELS = {
-    "block_out_channels": (32, 64),
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "layers_per_block": 1,
-}
-UNET = {**TINY_SD15, **LEVELS, "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
-CONTROL = {"sd15": {**tools.TINY_CONTROLNET_SD15, **LEVELS}, "sdxl": tools.TINY_CONTROLNET_SDXL}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,21 +41,8 @@ def quick() -> None:
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
     """Files of a tiny base model and ControlNet in a layout, with the components they were written from."""
 
-    def write(kind: str, layout: str, inpaint: bool = True, control: str = "control_model") -> dict[str, Any]:
-        folder = tmp_path_factory.mktemp(f"{kind}-{layout}")
-        networks = tools.tiny_networks(kind, inpaint)  # type: ignore[arg-type]
-        if kind == "sd15":
-            networks["unet"] = tools.random_component({**UNET, "in_channels": 9 if inpaint else 4})
-        base, tokenizer = tools.write_random_base(folder, networks, layout)  # type: ignore[arg-type]
-        controlnet = tools.random_component(CONTROL[kind], 1)
-        suffix = "" if control == "diffusers" else ".safetensors"
-        path = tools.write_controlnet(folder / f"cn{suffix}", controlnet, layout=control)  # type: ignore[arg-type]
-        return {
-            "base": base,
-            "controlnet": path,
-            "tokenizer": None if layout == "diffusers" else tokenizer,
-            "networks": {**networks, "controlnet": controlnet},
-        }
+    def write(kind: Any, layout: Any, **more: Any) -> dict[str, Any]:
+        return write_sources(tmp_path_factory.mktemp(f"{kind}-{layout}"), kind, layout, **more)
 
     return write
 
@@ -89,10 +66,6 @@ def arguments(files: dict[str, Any], out: Path, *more: str) -> list[str]:
         if files[option] is not None:
             given += [f"--{option}", str(files[option])]
     return [*given, *more]
-
-
-def request_of(files: dict[str, Any], out: Path, **more: Any) -> Request:
-    return Request(files["base"], out, files["controlnet"], tokenizer=files["tokenizer"], **more)
 
 
 def test_built_pack_equals_diffusers_and_refines(built: Path, single: dict[str, Any]) -> None:
@@ -134,30 +107,25 @@ def test_settings_and_provenance(built: Path, single: dict[str, Any]) -> None:
     assert str(single["base"].parent) not in text and str(ROOT) not in text
 
 
-CASES = [
-    ("sd15", "ckpt", False, "bare"),
-    ("sdxl", "diffusers", True, "diffusers"),
-    ("sdxl", "single_file", False, "diffusers_file"),
-]
+@pytest.fixture(scope="module")
+def sd15_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build_from(tmp_path_factory.mktemp("ckpt"), "sd15", "ckpt", inpaint=False, control="bare")
 
 
-@pytest.mark.parametrize(("kind", "layout", "inpaint", "control"), CASES)
+@pytest.mark.parametrize(
+    ("name", "kind", "inpaint"),
+    [("sd15_checkpoint", "sd15", False), ("sdxl_inpainting", "sdxl", True), ("sdxl", "sdxl", False)],
+)
 def test_every_layout_becomes_a_pack(
-    sources: Callable[..., dict[str, Any]],
-    tmp_path: Path,
-    kind: str,
-    layout: str,
-    inpaint: bool,
-    control: str,
+    request: pytest.FixtureRequest, name: str, kind: str, inpaint: bool
 ) -> None:
-    files = sources(kind, layout, inpaint, control)
-    pack = running.build(request_of(files, tmp_path / "pack"), quiet=True)
-    manifest = open_pack(pack).manifest
+    made: Built = request.getfixturevalue(name)
+    manifest = open_pack(made.path).manifest
     assert ("inpaint" in manifest.networks["step"].inputs) == inpaint
     assert (manifest.tokenizer_2 is not None) == (kind == "sdxl") == ("text_encoder_2" in manifest.networks)
-    found, expected = step_of_pack(pack, files["networks"])
+    found, expected = step_of_pack(made.path, made.networks)
     assert relative(found, expected) <= 1e-4
-    assert [path.name for path in tmp_path.iterdir()] == ["pack"]
+    assert [path.name for path in made.path.parent.iterdir()] == ["pack"]
 
 
 def test_lora_is_added_and_halves_stay_close(

@@ -18,19 +18,14 @@ from pack_tools import load_manifest
 from export.int8.pack import Report, quantize_pack
 
 
-@pytest.fixture(scope="module")
-def report(random_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return quantize_pack(random_pack, tmp_path_factory.mktemp("packs") / "int8", count=2, threads=1)
-
-
-def test_the_new_pack_differs_in_its_step_only(random_pack: Path, report: Report) -> None:
-    before, after = open_pack(random_pack), open_pack(report.path)
+def test_the_new_pack_differs_in_its_step_only(random_pack: Path, int8_report: Report) -> None:
+    before, after = open_pack(random_pack), open_pack(int8_report.path)
     assert after.verified and after.settings.precision == "int8"
     assert before.manifest.networks == after.manifest.networks
     old, new = before.manifest.files, after.manifest.files
     assert {name for name in old if old[name] != new[name]} == {"step.onnx", "step.bin"}
-    assert report.bytes_after < 0.4 * report.bytes_before and report.states == 8
-    assert after.manifest.provenance["int8"]["layers"] == report.layers > 50
+    assert int8_report.bytes_after < 0.4 * int8_report.bytes_before and int8_report.states == 8
+    assert after.manifest.provenance["int8"]["layers"] == int8_report.layers > 50
 
 
 def test_the_trained_step_stays_close(tmp_path: Path) -> None:
@@ -39,10 +34,10 @@ def test_the_trained_step_stays_close(tmp_path: Path) -> None:
 
 
 def test_automatic_precision_is_int8_and_the_picture_stays_close(
-    random_pack: Path, report: Report, cache_folder: Path
+    random_pack: Path, int8_report: Report, cache_folder: Path
 ) -> None:
     picture = scene(hands=1)
-    refiner = hoirt.Refiner(report.path, threads=1)
+    refiner = hoirt.Refiner(int8_report.path, threads=1)
     assert refiner.precision == "int8"
     found = refiner(picture, prompt="an open palm")
     wanted = hoirt.Refiner(random_pack, precision="fp32", threads=1)(picture, prompt="an open palm")
@@ -52,8 +47,10 @@ def test_automatic_precision_is_int8_and_the_picture_stays_close(
     assert 0 < difference.mean() < 8
 
 
-def test_an_int8_pack_runs_its_other_layers_in_what_is_asked_for(report: Report, cache_folder: Path) -> None:
-    refiner = hoirt.Refiner(report.path, precision="fp32", threads=1)
+def test_an_int8_pack_runs_its_other_layers_in_what_is_asked_for(
+    int8_report: Report, cache_folder: Path
+) -> None:
+    refiner = hoirt.Refiner(int8_report.path, precision="fp32", threads=1)
     assert refiner.precision == "fp32"
     assert refiner(scene(hands=1)).status == "refined"
 
@@ -86,14 +83,14 @@ def test_wrong_arguments_are_refused_and_leave_nothing(
 
 
 def test_existing_folders_and_quantised_packs_are_refused(
-    random_pack: Path, report: Report, tmp_path: Path
+    random_pack: Path, int8_report: Report, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="quantised already"):
-        quantize_pack(report.path, tmp_path / "twice")
+        quantize_pack(int8_report.path, tmp_path / "twice")
     with pytest.raises(InputError, match="choose another folder"):
         quantize_pack(random_pack, random_pack, overwrite=True)
     with pytest.raises(FileExistsError):
-        quantize_pack(random_pack, report.path)
+        quantize_pack(random_pack, int8_report.path)
     with pytest.raises(InputError, match="no pack"):
         quantize_pack(tmp_path / "nothing", tmp_path / "int8")
     assert not list(tmp_path.iterdir())

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from build_tools import Built
 from hoirt import BackendError
 from hoirt.backends.tensorrt.precision import convert
 from hoirt.backends.tensorrt.profiles import Profile, default_profiles, open_shapes
 from hoirt.backends.tensorrt.symmetric import make_symmetric
 from hoirt.packs import open_pack
 from onnx_models import reference, save, value
+
+from export.int8.pack import Report
 
 LIST: dict[str, Any] = json.loads(Path(__file__).with_name("tensorrt_operators.json").read_text())
 TYPES = {name: set(types.split()) for types, names in LIST["types"].items() for name in names}
@@ -25,25 +28,9 @@ EXTENTS = {"N": 2, "S": 3, "h": 16, "w": 24, "h2": 8, "w2": 12, "h4": 4, "w4": 6
 
 
 @pytest.fixture(scope="module")
-def other_packs(random_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def other_packs(random_pack: Path, int8_report: Report, sdxl: Built) -> dict[str, Path]:
     """Packs that the exporter makes: SD1.5, int8, SDXL."""
-    from export.int8.pack import quantize_pack
-
-    folder = tmp_path_factory.mktemp("packs")
-    int8 = quantize_pack(random_pack, folder / "int8", count=1, threads=1).path
-    return {"sd15": random_pack, "int8": int8, "sdxl": sdxl_pack(folder)}
-
-
-def sdxl_pack(folder: Path) -> Path:
-    import checkpoint_tools as tools
-    from hoirt.cli.main import main
-
-    base, tokenizer = tools.write_random_base(folder, tools.tiny_networks("sdxl", False), "single_file")
-    controlnet = tools.random_component(tools.TINY_CONTROLNET_SDXL, 1)
-    path = tools.write_controlnet(folder / "cn.safetensors", controlnet, layout="control_model")
-    files = ["--base", str(base), "--tokenizer", str(tokenizer), "--controlnet", str(path)]
-    assert main(["pack", "build", "handrefiner", *files, "-o", str(folder / "sdxl"), "-q"]) == 0
-    return folder / "sdxl"
+    return {"sd15": random_pack, "int8": int8_report.path, "sdxl": sdxl.path}
 
 
 def problems(path: Path) -> Iterator[str]:

@@ -4,8 +4,9 @@
     python -m bench.gpu --device cpu --tiny        # a smoke test without a GPU
 
 Needs the checkout, Python, PyTorch, NumPy, pybind11, CMake, ninja and nvcc, and no network. It builds the
-native modules first. Results are written after each measurement; a run ends within --budget seconds and says
-what it had no time for. Compiled packages are kept in --work, so a second run goes on where the first ended.
+native modules first, for the GPU at hand; where there is none, for all, or those in the environment's
+CUDAARCHS. Results are written after each measurement; a run ends within --budget seconds and says what it had
+no time for. Compiled packages are kept in --work, so a second run goes on where the first ended.
 docs/gpu.md explains the figures.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,12 +28,19 @@ RESULTS = Path(__file__).parents[1] / "results" / "gpu" / "results.json"
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
+    started = time.monotonic()
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((args.work / "inductor").absolute()))
     if args.build or native.is_built():  # else the hoirt that is installed
         sys.path.insert(0, str(native.PACKAGE.parent))
     import torch
 
     gpu = args.device != "cpu"
+    if args.build:
+        print("building the native modules ...", flush=True)
+        if reason := native.build(args.work / "native", cuda=gpu):
+            print(f"the native modules could not be built: {reason}", file=sys.stderr)
+            return 1
+        print(f"built in {time.monotonic() - started:.0f} s", flush=True)
     if gpu and not torch.cuda.is_available():
         print("there is no GPU that torch can use; --device cpu --tiny runs a smoke test", file=sys.stderr)
         return 2
@@ -43,10 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.autotune,
         2 if args.tiny else args.rounds,
         args.work,
+        started=started,
     )
-    if args.build and (reason := native.build(args.work / "native", cuda=gpu)):
-        session.add("build", "native modules", note=f"failed: {reason}")
-        return 1
     from bench.gpu import limits
 
     limits.measure_limits(session)

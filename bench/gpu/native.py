@@ -22,8 +22,10 @@ def build(folder: Path, *, cuda: bool) -> str:
 
     Returns "" or why it failed (the end of the log).
     """
-    import pybind11
-
+    try:
+        import pybind11
+    except ImportError as error:
+        return str(error)
     folder.mkdir(parents=True, exist_ok=True)
     configure = [
         *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
@@ -31,7 +33,7 @@ def build(folder: Path, *, cuda: bool) -> str:
         f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
     ]
-    if cuda and (own := _architecture()):
+    if cuda and "CUDAARCHS" not in os.environ and (own := _architecture()):
         configure.append(f"-DCMAKE_CUDA_ARCHITECTURES={own}-real")  # this GPU alone: a fifth of the time
     path = (
         f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # cmake and ninja of a venv
@@ -47,7 +49,9 @@ def build(folder: Path, *, cuda: bool) -> str:
         if done.returncode:
             return f"{' '.join(command[:2])} failed: {(done.stdout + done.stderr)[-1500:]}"
     for module in folder.glob("_core*.so"):
-        shutil.copy2(module, PACKAGE / module.name)
+        made = PACKAGE / f".{module.name}.{os.getpid()}"
+        shutil.copy2(module, made)
+        made.replace(PACKAGE / module.name)
     return ""
 
 

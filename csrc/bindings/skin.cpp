@@ -28,7 +28,7 @@ Tensor floats_from(const py::object& object, const std::string& name) {
 }
 
 // int32, or int64 whose values fit.
-Tensor indices_from(const py::object& object, const std::string& name) {
+Tensor parents_from(const py::object& object, const std::string& name) {
   Tensor tensor = tensor_from(object, name);
   if (tensor.dtype() == DType::i32) return tensor;
   if (tensor.dtype() != DType::i64) {
@@ -58,7 +58,7 @@ Posed skin(const ArrayLike& rest, const ArrayLike& joints, const ArrayLike& rota
            const ArrayLike& parents, const Integer& threads) {
   const Tensor rest_tensor = floats_from(rest, "rest"), joint_tensor = floats_from(joints, "joints");
   const Tensor rotation_tensor = floats_from(rotations, "rotations"), weight_tensor = floats_from(weights, "weights");
-  const Tensor parent_tensor = indices_from(parents, "parents");
+  const Tensor parent_tensor = parents_from(parents, "parents");
   const std::int64_t count = threads_from(threads);
   cpu::Skinned out;
   {
@@ -77,7 +77,7 @@ Posed pose_body(const ArrayLike& rest, const ArrayLike& shape_directions, const 
                             floats_from(joints, "joints"),
                             floats_from(joint_directions, "joint_directions"),
                             floats_from(weights, "weights"),
-                            indices_from(parents, "parents")};
+                            parents_from(parents, "parents")};
   const Tensor turns = floats_from(rotations, "rotations"), betas = floats_from(shape, "shape");
   const std::int64_t count = threads_from(threads);
   cpu::Skinned out;
