@@ -12,7 +12,7 @@
 #include "csrc/bindings/convert.h"
 #include "csrc/bindings/encode_style.h"
 #include "csrc/cuda/encode.h"
-#include "engine/error.h"
+#include "csrc/cuda/pointers.h"
 
 namespace py = pybind11;
 
@@ -22,15 +22,6 @@ namespace {
 using Address = std::uintptr_t;
 
 constexpr std::int64_t most = std::int64_t{1} << 40;  // keeps products of extents inside 64 bits
-
-template <typename T>
-T* pointer(Address address) {
-  return reinterpret_cast<T*>(address);
-}
-
-void require(bool fine, const std::string& message) {
-  if (!fine) throw InputError(message);
-}
 
 // Addresses may be null only where nothing is read or written.
 void check(std::initializer_list<Address> addresses, std::initializer_list<std::int64_t> extents) {
@@ -47,38 +38,38 @@ void hand_depth(Address depth, Address instances, Address ranges, Address out, s
                 std::int64_t pixels, const Integer& farthest, bool nearest_integer, Address stream) {
   check({depth, ranges, out}, {frames, hands, pixels});
   raster::HandDepth kernel;
-  kernel.depth = pointer<const float>(depth);
-  kernel.instances = pointer<const std::int32_t>(instances);
-  kernel.out = pointer<std::uint8_t>(out);
+  kernel.depth = pointer_from<const float>(depth);
+  kernel.instances = pointer_from<const std::int32_t>(instances);
+  kernel.out = pointer_from<std::uint8_t>(out);
   kernel.hands = hands;
   kernel.pixels = pixels;
   kernel.span = (255 - static_cast<int>(unsigned_from(farthest, "farthest", 255))) / 255.0;
   kernel.nearest_integer = nearest_integer;
-  cuda::hand_depth(kernel, pointer<raster::DepthRange>(ranges), frames, pointer<void>(stream));
+  cuda::hand_depth(kernel, pointer_from<raster::DepthRange>(ranges), frames, pointer_from<void>(stream));
 }
 
 void coloured_depth(Address depth, Address colours, Address range, Address out, std::int64_t pixels, double low,
                     double high, bool disparity, Address stream) {
   check({depth, colours, range, out}, {pixels});
   require(0.0 <= low && low <= high && high <= 1.0, "low and high must be 0 <= low <= high <= 1");
-  const raster::ColouredDepth kernel{pointer<const float>(depth), pointer<const std::uint8_t>(colours), nullptr,
-                                     pointer<std::uint8_t>(out), low, high, disparity};
-  cuda::coloured_depth(kernel, pointer<raster::DepthRange>(range), pixels, pointer<void>(stream));
+  const raster::ColouredDepth kernel{pointer_from<const float>(depth), pointer_from<const std::uint8_t>(colours), nullptr,
+                                     pointer_from<std::uint8_t>(out), low, high, disparity};
+  cuda::coloured_depth(kernel, pointer_from<raster::DepthRange>(range), pixels, pointer_from<void>(stream));
 }
 
 void coloured_instances(Address instances, Address colours, Address out, std::int64_t ids, std::int64_t pixels,
                         Address stream) {
   check({instances, colours, out}, {pixels});
   require(ids >= 0, "ids, the number of colours without the background, must not be negative");
-  cuda::coloured_instances({pointer<const std::int32_t>(instances), pointer<const std::uint8_t>(colours),
-                            pointer<std::uint8_t>(out)},
-                           ids, pixels, pointer<void>(stream));
+  cuda::coloured_instances({pointer_from<const std::int32_t>(instances), pointer_from<const std::uint8_t>(colours),
+                            pointer_from<std::uint8_t>(out)},
+                           ids, pixels, pointer_from<void>(stream));
 }
 
 void coloured_normals(Address normals, Address out, std::int64_t pixels, bool flip, Address stream) {
   check({normals, out}, {pixels});
-  cuda::coloured_normals({pointer<const float>(normals), pointer<std::uint8_t>(out), flip}, pixels,
-                         pointer<void>(stream));
+  cuda::coloured_normals({pointer_from<const float>(normals), pointer_from<std::uint8_t>(out), flip}, pixels,
+                         pointer_from<void>(stream));
 }
 
 void draw_hands(Address pictures, Address order, Address joints, Address depth, std::int64_t frames,
@@ -86,10 +77,10 @@ void draw_hands(Address pictures, Address order, Address joints, Address depth, 
                 const std::pair<int, int>& half_widths, const ArrayLike& joint_colours, const ArrayLike& limb_colours,
                 Address stream) {
   check({pictures, order, joints}, {frames, size.first, size.second});
-  const raster::HandDrawing drawing{pointer<const double>(joints), pointer<const double>(depth),
+  const raster::HandDrawing drawing{pointer_from<const double>(joints), pointer_from<const double>(depth),
                                     style_from(lines, joint_radius, half_widths, joint_colours, limb_colours)};
-  cuda::draw_hands(drawing, pointer<std::uint8_t>(pictures), pointer<std::int32_t>(order), frames, size.first,
-                   size.second, pointer<void>(stream));
+  cuda::draw_hands(drawing, pointer_from<std::uint8_t>(pictures), pointer_from<std::int32_t>(order), frames, size.first,
+                   size.second, pointer_from<void>(stream));
 }
 
 }  // namespace

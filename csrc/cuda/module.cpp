@@ -8,8 +8,8 @@
 #include "csrc/bindings/module.h"
 #include "csrc/cuda/encode_module.h"
 #include "csrc/cuda/launchers.h"
+#include "csrc/cuda/pointers.h"
 #include "csrc/cuda/raster_module.h"
-#include "engine/error.h"
 
 namespace py = pybind11;
 
@@ -17,15 +17,6 @@ namespace hoirt::bindings {
 namespace {
 
 using kernels::GuidedStep;
-
-template <typename T>
-T* pointer_from(std::uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
-void require(bool fine, const std::string& message) {
-  if (!fine) throw InputError(message);
-}
 
 void check(const GuidedStep& step) {
   const auto has_source = [](const kernels::Noise& noise) { return noise.given || noise.seeds; };
@@ -123,12 +114,12 @@ using Size = std::pair<std::int64_t, std::int64_t>;
 
 void paste(std::uintptr_t picture, std::uintptr_t patch, std::uintptr_t alpha, const Size& size, const Size& patch_size,
            std::int64_t top, std::int64_t left, std::uintptr_t stream) {
-  constexpr std::int64_t most = 1 << 30;  // keeps row and column sums inside 64 bits
+  constexpr std::int64_t side = 1 << 30;  // keeps row and column sums inside 64 bits
   require(picture && patch && alpha, "picture, patch and alpha must be device addresses");
   for (const std::int64_t extent : {size.first, size.second, patch_size.first, patch_size.second}) {
-    require(extent >= 0 && extent <= most, "sizes must lie in 0..2^30");
+    require(extent >= 0 && extent <= side, "sizes must lie in 0..2^30");
   }
-  require(-most <= top && top <= most && -most <= left && left <= most, "top and left must lie in -2^30..2^30");
+  require(-side <= top && top <= side && -side <= left && left <= side, "top and left must lie in -2^30..2^30");
   const kernels::Paste kernel{pointer_from<std::uint8_t>(picture), pointer_from<const float>(patch),
                               pointer_from<const float>(alpha), size.first, size.second, patch_size.first,
                               patch_size.second, top, left};
