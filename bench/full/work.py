@@ -77,7 +77,7 @@ def run_pipeline(pipeline: Any, steps: int, guidance: float, negative: str) -> A
 
 
 def step_inputs(pack: Pack, side: int = SIDE // 8, batch: int = 2) -> dict[str, Floats]:
-    """Random inputs of a guided step of torch's networks: the halves differ in their text, as in pipelines."""
+    """Random inputs of a guided step of torch's networks: the halves differ in their text only."""
     rng = np.random.default_rng(0)
     networks = pack.manifest.networks
 
