@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "csrc/cpu/attention_queries.h"
 #include "engine/error.h"
 
 namespace hoirt::cpu {
@@ -14,10 +15,8 @@ namespace hoirt::cpu {
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
 namespace {
 
-constexpr std::int64_t lane_queries = 32;  // queries at once: two registers
 constexpr std::int64_t block_keys = 64;
 constexpr int rows = 8;           // of one product
-constexpr float lowest = -1e30F;  // below every score; an infinity would give NaN in a difference
 
 // out (8, 32) (+)= a (8, 2 pairs) times b (pairs, 32, 2).
 template <bool Add>
@@ -64,7 +63,7 @@ class Head {
         queries_(static_cast<std::size_t>(lane_queries * job.size)),
         scores_(static_cast<std::size_t>(block_keys * lane_queries)),
         weights_(scores_.size()),
-        sums_(queries_.size()) {}
+        sums_(job.size) {}
 
   // Keys as they are, (keys, size); values turned over within each block, (blocks, size, 64). Padding is zero.
   void load(std::int64_t item, std::int64_t head) {
@@ -85,20 +84,9 @@ class Head {
         queries_[static_cast<std::size_t>((i / 2 * lane_queries + query) * 2 + i % 2)] = job_.q[at + query * stride_ + i];
       }
     }
-    std::fill(sums_.begin(), sums_.end(), 0.0F);
-    most_[0] = most_[1] = _mm512_set1_ps(lowest);
-    total_[0] = total_[1] = _mm512_setzero_ps();
+    sums_.clear();
     for (std::int64_t block = 0; block < blocks_; ++block) add(block);
-    const __m512 one = _mm512_set1_ps(1.0F);
-    const __m512 inverse[2] = {_mm512_div_ps(one, total_[0]), _mm512_div_ps(one, total_[1])};
-    for (std::int64_t i = 0; i < size; ++i) {
-      Bf16 column[lane_queries];
-      for (int half = 0; half < 2; ++half) {
-        const __m512 sum = _mm512_loadu_ps(sums_.data() + i * lane_queries + 16 * half);
-        lanes::store(column + 16 * half, _mm512_mul_ps(sum, inverse[half]));
-      }
-      for (std::int64_t query = 0; query < count; ++query) job_.output[at + query * stride_ + i] = column[query];
-    }
+    sums_.store(job_.output + at, count, stride_, [](std::int64_t) { return 1.0F; });
   }
 
  private:
@@ -112,7 +100,7 @@ class Head {
     weigh(count);
     for (std::int64_t i = 0; i < size; i += rows) {
       product<true>(values_.data() + (block * size + i) * block_keys, block_keys, weights_.data(), (count + 1) / 2,
-                    sums_.data() + i * lane_queries);
+                    sums_.of(i));
     }
   }
 
@@ -123,17 +111,8 @@ class Head {
       float* scores = scores_.data() + 16 * half;
       __m512 most = _mm512_loadu_ps(scores);
       for (std::int64_t key = 1; key < count; ++key) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + key * lane_queries));
-      most = _mm512_max_ps(most_[half], _mm512_mul_ps(most, scale));
-      if (_mm512_cmp_ps_mask(most, most_[half], _CMP_NEQ_UQ) != 0) {
-        const __m512 shrink = lanes::exp2(_mm512_sub_ps(most_[half], most));
-        total_[half] = _mm512_mul_ps(total_[half], shrink);
-        for (std::int64_t i = 0; i < job_.size; ++i) {
-          float* sum = sums_.data() + i * lane_queries + 16 * half;
-          _mm512_storeu_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(sum), shrink));
-        }
-        most_[half] = most;
-      }
-      __m512 total = total_[half];
+      most = sums_.raise(half, _mm512_mul_ps(most, scale));
+      __m512 total = _mm512_setzero_ps();
       for (std::int64_t key = 0; key < count; key += 2) {
         const auto weight = [&](std::int64_t row) {
           return lanes::exp2_short(_mm512_fmsub_ps(_mm512_loadu_ps(scores + row * lane_queries), scale, most));
@@ -143,7 +122,7 @@ class Head {
         total = _mm512_add_ps(total, _mm512_add_ps(first, second));
         _mm512_storeu_si512(weights_.data() + (key / 2 * lane_queries + 16 * half) * 2, paired(first, second));
       }
-      total_[half] = total;
+      sums_.add_weights(half, total);
     }
   }
 
@@ -152,25 +131,12 @@ class Head {
   std::vector<Bf16> keys_, values_, queries_;
   std::vector<float> scores_;  // (64 keys, 32 queries)
   std::vector<Bf16> weights_;  // (32 pairs of keys, 32 queries, 2)
-  std::vector<float> sums_;    // (size, 32 queries)
-  __m512 most_[2], total_[2];
+  RunningSums sums_;
 };
 
 }  // namespace
 
-void attention(const Attention& job, const Parallel& parallel) {
-  const std::int64_t parts = (job.queries + lane_queries - 1) / lane_queries;
-  parallel(job.batch * job.heads * parts, [&](std::int64_t begin, std::int64_t end) {
-    Head head(job);
-    std::int64_t loaded = -1;
-    for (std::int64_t task = begin; task < end; ++task) {
-      const std::int64_t pair = task / parts;
-      if (pair != loaded) head.load(pair / job.heads, pair % job.heads);
-      loaded = pair;
-      head.attend(pair / job.heads, pair % job.heads, task % parts * lane_queries);
-    }
-  });
-}
+void attention(const Attention& job, const Parallel& parallel) { for_each_head<Head>(job, parallel); }
 #pragma GCC pop_options
 #else
 void attention(const Attention&, const Parallel&) { throw BackendError("this build has no code for AVX512-BF16"); }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "csrc/cpu/attention_queries.h"
 #include "engine/error.h"
 
 namespace hoirt::cpu {
@@ -14,13 +15,11 @@ namespace hoirt::cpu {
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni,fma")
 namespace {
 
-constexpr std::int64_t lane_queries = 32;  // queries at once: two registers
 constexpr std::int64_t block_keys = 128;
 constexpr int rows = 8;  // of one product
 constexpr float largest = 127, finest = 254;
 constexpr std::int32_t middle = 128;
 constexpr auto signs = static_cast<std::int64_t>(0x8080808080808080);  // adds 128 to eight signed bytes
-constexpr float lowest = -1e30F;  // below every score; an infinity would give NaN in a difference
 
 __m512i broadcast(const void* four_bytes) {
   int four;
@@ -108,7 +107,7 @@ class Head {
         key_scales_(static_cast<std::size_t>(blocks_)),
         value_scales_(static_cast<std::size_t>(job.size)),
         means_(value_scales_.size()),
-        sums_(queries_.size()) {}
+        sums_(job.size) {}
 
   // Keys as they are, (keys, size); values turned over within each block, (blocks, size, 128).
   void load(std::int64_t item, std::int64_t head) {
@@ -121,21 +120,9 @@ class Head {
     const std::int64_t size = job_.size, count = std::min(lane_queries, job_.queries - first);
     const std::int64_t at = (item * job_.queries + first) * stride_ + head * size;
     for (std::int64_t query = 0; query < count; ++query) load_query(job_.q + at + query * stride_, query);
-    std::fill(sums_.begin(), sums_.end(), 0.0F);
-    most_[0] = most_[1] = _mm512_set1_ps(lowest);
-    total_[0] = total_[1] = _mm512_setzero_ps();
+    sums_.clear();
     for (std::int64_t block = 0; block < blocks_; ++block) add(block);
-    const __m512 one = _mm512_set1_ps(1.0F);
-    const __m512 inverse[2] = {_mm512_div_ps(one, total_[0]), _mm512_div_ps(one, total_[1])};
-    for (std::int64_t i = 0; i < size; ++i) {
-      const __m512 scale = _mm512_set1_ps(value_scales_[static_cast<std::size_t>(i)]);
-      Bf16 column[lane_queries];
-      for (int half = 0; half < 2; ++half) {
-        const __m512 sum = _mm512_loadu_ps(sums_.data() + i * lane_queries + 16 * half);
-        lanes::store(column + 16 * half, _mm512_mul_ps(_mm512_mul_ps(sum, scale), inverse[half]));
-      }
-      for (std::int64_t query = 0; query < count; ++query) job_.output[at + query * stride_ + i] = column[query];
-    }
+    sums_.store(job_.output + at, count, stride_, [this](std::int64_t i) { return value_scales_[static_cast<std::size_t>(i)]; });
   }
 
  private:
@@ -217,7 +204,7 @@ class Head {
     weigh(count, key_scales_[static_cast<std::size_t>(block)], shares);
     for (std::int64_t i = 0; i < size; i += rows) {
       mix(values_.data() + (block * size + i) * block_keys, weights_.data(), (count + 3) / 4, shares,
-          sums_.data() + i * lane_queries);
+          sums_.of(i));
     }
   }
 
@@ -232,16 +219,7 @@ class Head {
       }
       const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(query_scales_ + 16 * half), _mm512_set1_ps(key_scale));
       const __m512 here = _mm512_mul_ps(_mm512_cvtepi32_ps(highest), scale);
-      const __m512 most = _mm512_max_ps(most_[half], here);
-      if (_mm512_cmp_ps_mask(most, most_[half], _CMP_NEQ_UQ) != 0) {
-        const __m512 shrink = lanes::exp2(_mm512_sub_ps(most_[half], most));
-        total_[half] = _mm512_mul_ps(total_[half], shrink);
-        for (std::int64_t i = 0; i < job_.size; ++i) {
-          float* sum = sums_.data() + i * lane_queries + 16 * half;
-          _mm512_storeu_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(sum), shrink));
-        }
-        most_[half] = most;
-      }
+      const __m512 most = sums_.raise(half, here);
       shares[half] = lanes::exp2(_mm512_sub_ps(here, most));
       const __m512 offset = _mm512_sub_ps(_mm512_set1_ps(std::log2(finest)), here);
       const auto weight = [&](std::int64_t key) {
@@ -259,7 +237,7 @@ class Head {
         total = _mm512_dpbusd_epi32(total, four, ones);
         _mm512_storeu_si512(weights_.data() + (key / 4 * lane_queries + 16 * half) * 4, four);
       }
-      total_[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), shares[half], total_[half]);
+      sums_.add_weights(half, _mm512_mul_ps(_mm512_cvtepi32_ps(total), shares[half]));
     }
   }
 
@@ -270,27 +248,14 @@ class Head {
   std::vector<std::int32_t> scores_;  // (128 keys, 32 queries)
   std::vector<std::uint8_t> weights_;  // (32 quads of keys, 32 queries, 4)
   std::vector<float> key_scales_, value_scales_, means_;
-  std::vector<float> sums_;  // (size, 32 queries)
+  RunningSums sums_;
   float query_scales_[lane_queries] = {};
   std::int32_t offsets_[lane_queries] = {};
-  __m512 most_[2], total_[2];
 };
 
 }  // namespace
 
-void attention_int8(const Attention& job, const Parallel& parallel) {
-  const std::int64_t parts = (job.queries + lane_queries - 1) / lane_queries;
-  parallel(job.batch * job.heads * parts, [&](std::int64_t begin, std::int64_t end) {
-    Head head(job);
-    std::int64_t loaded = -1;
-    for (std::int64_t task = begin; task < end; ++task) {
-      const std::int64_t pair = task / parts;
-      if (pair != loaded) head.load(pair / job.heads, pair % job.heads);
-      loaded = pair;
-      head.attend(pair / job.heads, pair % job.heads, task % parts * lane_queries);
-    }
-  });
-}
+void attention_int8(const Attention& job, const Parallel& parallel) { for_each_head<Head>(job, parallel); }
 #pragma GCC pop_options
 #else
 void attention_int8(const Attention&, const Parallel&) { throw BackendError("this build has no code for AVX512-VNNI"); }

@@ -10,6 +10,7 @@
 #include "csrc/cpu/attention_int8.h"
 #include "csrc/cpu/winograd_int8.h"
 #include "csrc/openvino/fold.h"
+#include "csrc/openvino/graph.h"
 #include "csrc/openvino/quantised.h"
 #include "csrc/openvino/threads.h"
 
@@ -21,20 +22,12 @@ using ov::opset13::Convert;
 using ov::opset13::MatMul;
 using ov::opset13::Multiply;
 using ov::opset13::Reshape;
-using ov::opset13::ShapeOf;
 using ov::opset13::Softmax;
 using ov::opset13::Transpose;
 
 constexpr std::int64_t many_keys = 512;
 constexpr std::int64_t few_channels = 256;  // a network this narrow sees small pictures
 using Axes = std::vector<std::int64_t>;
-
-// Whether nothing but one node, and the shape, is made of it.
-bool used_once(const ov::Output<ov::Node>& output) {
-  int users = 0;
-  for (const auto& user : output.get_target_inputs()) users += ov::is_type<ShapeOf>(user.get_node()) ? 0 : 1;
-  return users == 1;
-}
 
 struct Scaled {
   ov::Output<ov::Node> value;
@@ -77,12 +70,8 @@ std::optional<Heads> heads_of(const ov::Output<ov::Node>& output, const Axes& ax
 
 // The only user of an output, if it is of that kind.
 template <typename Kind>
-std::shared_ptr<Kind> only_user(const ov::Output<ov::Node>& output) {
-  if (!used_once(output)) return nullptr;
-  for (const auto& user : output.get_target_inputs()) {
-    if (auto node = ov::as_type_ptr<Kind>(user.get_node()->shared_from_this())) return node;
-  }
-  return nullptr;
+std::shared_ptr<Kind> only(const ov::Output<ov::Node>& output) {
+  return ov::as_type_ptr<Kind>(only_user(output));
 }
 
 // Whether the graph multiplies in int8 to make it.
@@ -95,10 +84,10 @@ bool is_plain(const MatMul& product) { return !product.get_transpose_a() && !pro
 
 void join(const std::shared_ptr<Softmax>& softmax) {
   const auto scores = ov::as_type_ptr<MatMul>(softmax->get_input_node_shared_ptr(0));
-  const auto product = only_user<MatMul>(softmax->output(0));
+  const auto product = only<MatMul>(softmax->output(0));
   const bool last_axis = softmax->get_axis() == -1 || softmax->get_axis() == 3;
   if (!scores || !product || !last_axis || !is_plain(*scores) || !is_plain(*product)) return;
-  if (!used_once(scores->output(0)) || product->get_input_node_shared_ptr(0) != softmax) return;
+  if (!only_user(scores->output(0)) || product->get_input_node_shared_ptr(0) != softmax) return;
   const auto left = without_factor(scores->input_value(0));
   const auto right = without_factor(scores->input_value(1));
   const auto q = heads_of(left.value, {0, 2, 1, 3});
@@ -108,10 +97,10 @@ void join(const std::shared_ptr<Softmax>& softmax) {
   if (!q || !k || !v || q->heads != k->heads || q->heads != v->heads || q->size != k->size || q->size != v->size) return;
   const auto& keys = k->tokens.get_partial_shape()[1];
   if (keys.is_static() && keys.get_length() < many_keys) return;
-  const auto turn = only_user<Transpose>(product->output(0));
+  const auto turn = only<Transpose>(product->output(0));
   const auto by = turn ? ov::as_type_ptr<Constant>(turn->get_input_node_shared_ptr(1)) : nullptr;
   if (!by || by->cast_vector<std::int64_t>() != Axes{0, 2, 1, 3}) return;
-  const auto tokens = only_user<Reshape>(turn->output(0));
+  const auto tokens = only<Reshape>(turn->output(0));
   const bool flat = tokens && tokens->get_output_partial_shape(0).rank() == 3 &&
                     tokens->get_output_partial_shape(0)[2] == q->tokens.get_partial_shape()[2];
   if (!flat) return;

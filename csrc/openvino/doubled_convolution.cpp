@@ -6,6 +6,7 @@
 
 #include "csrc/openvino/convolution.h"
 #include "csrc/openvino/doubled_pixels.h"
+#include "csrc/openvino/graph.h"
 #include "csrc/openvino/winograd_weights.h"
 
 namespace hoirt::openvino {

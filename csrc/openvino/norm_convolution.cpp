@@ -12,6 +12,7 @@
 #include "csrc/cpu/winograd_conv.h"
 #include "csrc/openvino/convolution.h"
 #include "csrc/openvino/fold.h"
+#include "csrc/openvino/graph.h"
 #include "csrc/openvino/threads.h"
 #include "csrc/openvino/winograd_weights.h"
 
@@ -114,10 +115,10 @@ struct Sum {
 };
 
 std::optional<Sum> only_sum(const ov::Output<ov::Node>& output) {
-  auto* user = only_user(output);
+  const auto user = only_user(output);
   if (!user || !ov::is_type<Add>(user)) return std::nullopt;
   const std::size_t side = user->input_value(0) == output ? 1 : 0;
-  return Sum{user->shared_from_this(), user->input_value(side)};
+  return Sum{user, user->input_value(side)};
 }
 
 // The bias that is added to the convolution, and what is added after it per item, as the embedding of the timestep is.

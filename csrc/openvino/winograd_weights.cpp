@@ -14,9 +14,7 @@ namespace hoirt::openvino {
 namespace {
 
 using ov::opset13::Constant;
-using ov::opset13::Convert;
 using ov::opset13::Convolution;
-using ov::opset13::Transpose;
 
 constexpr std::size_t few_channels = 128;  // below, the products are too few to pay for the transforms
 constexpr auto block = static_cast<std::size_t>(cpu::winograd_channels);
@@ -34,17 +32,6 @@ ov::OutputVector bytes(const std::vector<float>& weights, const ov::Shape& shape
   cpu::pack_winograd_int8(weights.data(), static_cast<std::int64_t>(shape[0]), static_cast<std::int64_t>(shape[1]),
                           values.data<std::int8_t>(), scales.data<float>(), offsets.data<std::int32_t>(), on_threads);
   return {std::make_shared<Constant>(values), std::make_shared<Constant>(scales), std::make_shared<Constant>(offsets)};
-}
-
-using Axes = std::vector<std::int64_t>;
-const Axes first = {0, 3, 1, 2}, last = {0, 2, 3, 1};
-
-std::shared_ptr<Constant> order(const Axes& axes) { return Constant::create(ov::element::i64, {axes.size()}, axes); }
-
-bool turns(const ov::Output<ov::Node>& output, const Axes& axes) {
-  const auto turned = ov::as_type_ptr<Transpose>(output.get_node_shared_ptr());
-  const auto by = turned ? ov::as_type_ptr<Constant>(turned->get_input_node_shared_ptr(1)) : nullptr;
-  return by && turned->get_element_type() == ov::element::bf16 && by->cast_vector<std::int64_t>() == axes;
 }
 
 }  // namespace
@@ -74,33 +61,6 @@ void convolve(const cpu::WinogradJob& job, const ov::TensorVector& inputs, std::
   const cpu::WinogradInt8 weights{inputs[first].data<const std::int8_t>(), inputs[first + 1].data<const float>(),
                                   inputs[first + 2].data<const std::int32_t>()};
   cpu::winograd_int8(job, weights, on_threads);
-}
-
-ov::Output<ov::Node> channels_last(const ov::Output<ov::Node>& picture) {
-  // What one of our nodes made need not be turned there and back, and what was turned before not again.
-  const auto wide = ov::as_type_ptr<Convert>(picture.get_node_shared_ptr());
-  if (wide && turns(wide->input_value(0), first)) return wide->get_input_node_ptr(0)->input_value(0);
-  for (const auto& low : picture.get_target_inputs()) {
-    if (!ov::is_type<Convert>(low.get_node())) continue;
-    for (const auto& turned : low.get_node()->output(0).get_target_inputs()) {
-      if (turns(turned.get_node()->output(0), last)) return turned.get_node()->output(0);
-    }
-  }
-  return std::make_shared<Transpose>(std::make_shared<Convert>(picture, ov::element::bf16), order(last));
-}
-
-std::shared_ptr<ov::Node> channels_first(const ov::Output<ov::Node>& picture) {
-  return std::make_shared<Convert>(std::make_shared<Transpose>(picture, order(first)), ov::element::f32);
-}
-
-ov::Node* only_user(const ov::Output<ov::Node>& output) {
-  ov::Node* found = nullptr;
-  for (const auto& user : output.get_target_inputs()) {
-    if (ov::is_type<ov::opset13::ShapeOf>(user.get_node())) continue;
-    if (found) return nullptr;
-    found = user.get_node();
-  }
-  return found;
 }
 
 std::shared_ptr<Constant> floats(const std::vector<float>& values) {

@@ -27,13 +27,6 @@ ov::OutputVector packed_weights(const ov::opset13::Convolution& node, bool int8)
 // Runs the job with the weights in inputs[first], or in the three from there on.
 void convolve(const cpu::WinogradJob& job, const ov::TensorVector& inputs, std::size_t first);
 
-// Between the graph's pictures, (N, C, H, W) float32, and the kernels', (N, H, W, C) bf16.
-ov::Output<ov::Node> channels_last(const ov::Output<ov::Node>& picture);
-std::shared_ptr<ov::Node> channels_first(const ov::Output<ov::Node>& picture);
-
-// The only user of an output besides those that ask for its shape; null if there is none or more.
-ov::Node* only_user(const ov::Output<ov::Node>& output);
-
 std::shared_ptr<ov::opset13::Constant> floats(const std::vector<float>& values);
 
 }  // namespace hoirt::openvino
