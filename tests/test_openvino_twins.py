@@ -142,3 +142,35 @@ def test_a_network_that_names_its_batch_is_run_as_it_is(tmp_path):
     with torch.inference_mode():
         expected = module(*map(torch.from_numpy, (x, c, s)))[0].numpy()
     assert np.abs(found - expected).max() < 1e-4
+
+
+def test_items_that_do_not_lie_one_after_the_other_are_not_shared(tmp_path):
+    """Twice as many numbers first, but of all items in turns: half of them, repeated, would be others."""
+
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(8))
+
+        def forward(self, x, c):
+            for layer in self.layers:
+                x = torch.tanh(layer(x))
+            return x.transpose(0, 1).reshape(-1) * c.transpose(0, 1).reshape(-1)
+
+    torch.manual_seed(0)
+    module, path = Turned().eval(), tmp_path / "net.onnx"
+    torch.onnx.export(
+        module,
+        (torch.zeros(2, 6), torch.zeros(2, 6)),
+        str(path),
+        input_names=["x", "c"],
+        output_names=["y"],
+        dynamic_axes={"x": {0: "n"}, "c": {0: "n"}, "y": {0: "m"}},
+        opset_version=18,
+        dynamo=False,
+    )
+    x, c = np.concatenate([normal(2, 6)] * 2), normal(4, 6)
+    found = opened(path, tmp_path / "cache").run({"x": x, "c": c})["y"]
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(x), torch.from_numpy(c)).numpy()
+    assert np.abs(found - expected).max() < 1e-4

@@ -144,9 +144,10 @@ class Tiles {
 #pragma GCC pop_options
 #endif
 
-// Transforms, multiplies and finishes all tiles, as many at once as the third cache holds. `Kind` knows the numbers:
-//   Sum, Value; transform(tile, slot, scratch); multiply(tap, block, slot, count, sums); finish(tile, slot, block, sums)
-// where slot counts the transformed tiles that are kept, and tap t of the sums lies at t * task_tiles * block.
+// Transforms, multiplies and finishes all tiles, as many at once as the third cache holds: of `tile_bytes` each, when
+// transformed. A Kind knows the numbers, what it sums in and its Weights: transform(first tile, slots begin .. end),
+// multiply(tap, block, slot, count, sums), finish(tile, slot, block, sums). Slots count the transformed tiles that are kept;
+// tap t of the sums lies at t * task_tiles * block.
 template <typename Kind>
 void convolve(const WinogradJob& job, std::int64_t tile_bytes, const Parallel& parallel,
               const typename Kind::Weights& weights) {

@@ -75,9 +75,7 @@ void fold_shapes(const ov::Model& model) {
   for (const auto& node : model.get_ordered_ops()) {
     if (!ov::is_type<ov::op::util::ShapeOfBase>(node) || node->get_input_partial_shape(0).is_dynamic()) continue;
     const ov::Shape shape = node->get_input_shape(0);
-    const auto known = ov::opset13::Constant::create(node->get_element_type(), {shape.size()}, shape);
-    known->set_friendly_name(node->get_friendly_name());  // by which the copies' nodes are told to be the same
-    node->output(0).replace(known);
+    node->output(0).replace(ov::opset13::Constant::create(node->get_element_type(), {shape.size()}, shape));
   }
 }
 
@@ -88,19 +86,37 @@ bool is_twice(const ov::PartialShape& whole, const ov::PartialShape& half) {
   return whole.to_shape() == twice;
 }
 
+// Whether two copies' nodes are copies of one. Constants that reshaping made have a new name in each.
+bool is_same(const ov::Node& one, const ov::Node& other) {
+  if (one.get_type_info() != other.get_type_info()) return false;
+  return ov::is_type<ov::opset13::Constant>(&one) || one.get_friendly_name() == other.get_friendly_name();
+}
+
+// Whether the items of what a node makes may no longer lie one after the other, even if they do in its inputs.
+bool mixes_items(const ov::Node& node) {
+  if (const auto* concat = ov::as_type<const ov::opset13::Concat>(&node)) return concat->get_axis() == 0;
+  if (ov::is_type<ov::opset13::Einsum>(&node)) return true;
+  if (!ov::is_type<ov::opset13::Transpose>(&node)) return false;
+  const auto order = ov::as_type_ptr<ov::opset13::Constant>(node.get_input_node_shared_ptr(1));
+  return !order || ov::shape_size(order->get_shape()) == 0 || order->cast_vector<std::int64_t>()[0] != 0;
+}
+
 // Lets the nodes of a model that see other inputs read what the half computes. False if some value cannot be joined.
 bool connect(const ov::Model& model, const ov::Model& half_model, const Twins& twins) {
   const ov::NodeVector whole = model.get_ordered_ops(), half = half_model.get_ordered_ops();
   const auto depend = dependencies(model, whole);
   std::map<const ov::Node*, std::size_t> index;
   for (std::size_t i = 0; i < whole.size(); ++i) {
-    if (i >= half.size() || whole[i]->get_friendly_name() != half[i]->get_friendly_name()) return false;
+    if (i >= half.size() || !is_same(*whole[i], *half[i])) return false;
     index.emplace(whole[i].get(), i);
   }
   std::map<std::pair<std::size_t, std::size_t>, ov::Output<ov::Node>> joined;
   const auto early = [&](std::size_t i) { return contains(twins, depend[i]) && !ov::is_type<ov::opset13::Result>(whole[i]); };
   for (std::size_t i = 0; i < whole.size(); ++i) {
-    if (early(i)) continue;
+    if (early(i)) {
+      if (!is_none(depend[i]) && mixes_items(*whole[i])) return false;
+      continue;
+    }
     for (auto& input : whole[i]->inputs()) {
       const auto from = input.get_source_output();
       const std::size_t source = index.at(from.get_node());

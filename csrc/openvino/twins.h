@@ -22,7 +22,7 @@ std::vector<Twins> possible_twins(const ov::Model& model);
 std::optional<Twins> find_twins(const std::vector<Twins>& possible, const std::vector<const Tensor*>& inputs);
 
 // The network for inputs of these shapes, in which the marked ones have half of the items. Null if it cannot be run with
-// half of them, or where some value's items do not come first.
+// half of them, or where some value's items may not lie one after the other.
 std::shared_ptr<ov::Model> share_halves(const ov::Model& model, const std::vector<ov::PartialShape>& shapes,
                                         const Twins& twins);
 
