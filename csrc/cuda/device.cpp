@@ -204,6 +204,11 @@ void CudaStream::copy(const Tensor& from, Tensor& to) {
   check(cudaMemcpyAsync(to.raw(), from.raw(), to.bytes(), cudaMemcpyDeviceToDevice, stream_), "a copy failed");
 }
 
+void CudaStream::clear(Tensor& tensor) {
+  const DeviceScope scope(pool_->index());
+  check(cudaMemsetAsync(tensor.raw(), 0, tensor.bytes(), stream_), "memory could not be cleared");
+}
+
 void CudaStream::upload(const Tensor& from, Tensor& to) {
   handle_->refuse_recording("an upload");  // a replay would read staging memory that holds something else
   const std::lock_guard lock(mutex_);
@@ -306,6 +311,16 @@ void CudaStream::pad_edge(const kernels::PadEdge& pad) {
 void CudaStream::sample_posterior(const kernels::SamplePosterior& sample) {
   const DeviceScope scope(pool_->index());
   cuda::sample_posterior(sample, stream_);
+}
+
+void CudaStream::map(const MapJob& job) {
+  const DeviceScope scope(pool_->index());
+  cuda::map(job, stream_);
+}
+
+void CudaStream::draw(const DrawJob& job) {
+  const DeviceScope scope(pool_->index());
+  cuda::draw(job, stream_);
 }
 
 bool CudaStream::all_within(const Tensor& values, float low, float high) {
