@@ -96,6 +96,15 @@ py::object touched(const ArrayLike& mask, std::int64_t factor) {
   return here.give(out);
 }
 
+bool any_set(const ArrayLike& mask) {
+  const Here here(mask, "mask");
+  const Tensor given = mask_from(here, mask, 2);
+  const py::gil_scoped_release release;
+  Tensor floats = here.make(given.shape(), DType::f32);
+  here.device->stream().map(kernels::Touched{bytes_of(given), floats.data<float>(), 1, given.dim(0), given.dim(1), 1});
+  return !here.device->stream().all_within(floats, 0.0F, 0.0F);
+}
+
 using Rectangle = std::array<std::int64_t, 4>;
 
 kernels::CellAxis axis_of(std::int64_t count, std::int64_t cells, const Rectangle& window, const Rectangle& crop, std::size_t side) {
@@ -193,6 +202,7 @@ void register_maps(py::module_& module) {
              "is 0 or 1. `fade_at_border`: what lies beyond the array is outside.");
   module.def("touched", &touched, py::arg("mask"), py::arg("factor"),
              "float32 (N, 1, H / factor, W / factor): 1 where any pixel of a cell of `mask` (N, H, W) is set.");
+  module.def("any_set", &any_set, py::arg("mask"), "Whether any pixel of `mask` (H, W) is set; waits for a device.");
   module.def("look_up_into", &look_up_into, py::arg("map"), py::arg("region"), py::arg("crop"), py::arg("window"),
              "Sets the pixels of `map`, a DeviceTensor uint8 (H, W) over `window`, that see more than 0.5 in `region` float32\n"
              "(h, w) over `crop`; both are left, top, width, height in pixels of a picture.");

@@ -26,6 +26,7 @@ __all__: list[str] = [
     "StepTable",
     "Tensor",
     "all_finite",
+    "any_set",
     "coloured_depth",
     "coloured_instances",
     "coloured_normals",
@@ -521,6 +522,11 @@ class DenoiseLoop:
 def all_finite(array: numpy.typing.ArrayLike) -> bool:
     """
     Whether no value of a float32 array is NaN or infinite; waits for a device.
+    """
+
+def any_set(mask: numpy.typing.ArrayLike) -> bool:
+    """
+    Whether any pixel of `mask` (H, W) is set; waits for a device.
     """
 
 def coloured_depth(
