@@ -7,11 +7,12 @@ from hoirt import _core
 from hoirt.backends.devices import open_device
 from hoirt.errors import HoirtError, InputError
 from hoirt.hands.hand import Camera, Hand
-from hoirt.hands.render import draw_depth
+from hoirt.hands.render import draw_depth, metric_depth
 from hoirt.hands.window import Window
 from hoirt.pipeline import models as opening
 from hoirt.pipeline.arrays import HostArrays
 from hoirt.pipeline.device_arrays import DeviceArrays
+from hoirt.render.encode import hand_depth
 
 RNG = np.random.default_rng(0)
 HOST = HostArrays()
@@ -125,11 +126,16 @@ def hands(*regions):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_hands_are_drawn(arrays, count):
-    window, size = Window(2, -3, 48, 40), (60, 72)
-    drawn = draw_depth(hands(*[None] * count), window, size, arrays.device)
-    expected = draw_depth(hands(*[None] * count), window, size)
+    """Against the rasteriser and the encoder, hand after hand."""
+    window, size, given = Window(2, -3, 48, 40), (60, 72), hands(*[None] * count)
+    expected = np.zeros(size, np.uint8)
+    if given:
+        far_to_near = sorted(given, key=lambda hand: hand.apparent_scale)
+        metric = np.stack([metric_depth(hand, window, size) for hand in far_to_near])
+        expected = hand_depth(metric[None], rounding="nearest")[0]
     assert expected.any() == (count > 0)
-    equal(arrays, drawn, expected)
+    for found in (draw_depth(given[::-1], window, size, arrays.device), draw_depth(given, window, size)):
+        equal(arrays, found, expected)
 
 
 def test_meshes_are_checked_before_they_go_to_a_device(arrays):
