@@ -1,5 +1,7 @@
 """The pipeline's operations on device arrays equal those on the host; a whole repair through them too."""
 
+from collections import Counter
+
 import hoirt
 import numpy as np
 import pytest
@@ -324,3 +326,22 @@ def test_a_repair_on_device_arrays(monkeypatch, options):
         values, wanted = getattr(found, name), getattr(expected, name)
         assert isinstance(values, np.ndarray) and values.dtype == wanted.dtype
         np.testing.assert_array_equal(values, wanted, err_msg=name)
+
+
+@pytest.mark.parametrize("options", [{}, {"mask": MASK, "depth": DEPTH}], ids=["found", "told"])
+def test_what_a_repair_waits_for(monkeypatch, options):
+    """Whether masks are empty, whether colours are finite, and the result: nothing else comes back."""
+    waits = Counter()
+    for name in ("get", "any", "finite"):
+        usual = getattr(DeviceArrays, name)
+
+        def counted(self, array, name=name, usual=usual):
+            waits[name] += 1
+            return usual(self, array)
+
+        monkeypatch.setattr(DeviceArrays, name, counted)
+    monkeypatch.setattr(opening, "_arrays", lambda device: DeviceArrays(open_device(device)))
+    boxes = [(20.0, 20.0, 60.0, 60.0), (60.0, 60.0, 110.0, 110.0)]
+    result = hoirt.Refiner(precision="fp32")(pixels(128, 128, 3), hands=boxes, steps=1, **options)
+    assert result.status == "refined"
+    assert waits == {"any": 2, "finite": 1, "get": 3}

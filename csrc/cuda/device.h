@@ -109,6 +109,11 @@ class CudaStream final : public Stream {
   std::unique_ptr<Graph> capture(const std::function<void()>& body) override;
 
  private:
+  template <typename Job>
+  void enqueue(void (*launch)(const Job&, void*), const Job& job) {
+    const DeviceScope scope(pool_->index());
+    launch(job, stream_);
+  }
   void upload(const Tensor& from, Tensor& to);
   void download(const Tensor& from, Tensor& to);
 
