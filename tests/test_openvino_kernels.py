@@ -244,7 +244,7 @@ def test_self_attention_in_int8(tmp_path, heads):
 
 
 def test_our_operations_run(tmp_path):
-    """Told from the cache: a number per tap and kernel, of two bytes or one; OpenVINO keeps nine of four or one."""
+    """Told from the cache: a number per tap, of two bytes or one; OpenVINO keeps nine of four or one."""
     x = normal(1, 128, 6, 6)
     module = nn.Sequential(Upsampler(out=128), Residual(128, 128))
     path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))
