@@ -117,10 +117,11 @@ class _Recording(Models):
 
     def _open_all(self, pack: Pack, open_one: Callable[[str], Network]) -> dict[str, Network]:
         networks = super()._open_all(pack, open_one)
-        step = networks["step"]
+        # Not self: the network would hold what holds it, through C++, where no garbage collector looks.
+        step, calls = networks["step"], self.calls
 
         def run(inputs: dict[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-            self.calls.append({name: np.array(values) for name, values in inputs.items()})
+            calls.append({name: np.array(values) for name, values in inputs.items()})
             return step.run(inputs)
 
         return {**networks, "step": _core.PythonNetwork(step.inputs, step.outputs, run)}

@@ -115,7 +115,12 @@ def build_pack(
     filled = {
         **DEFAULT_SETTINGS,
         **(settings or {}),
-        "vae": {"factor": factor, "scaling_factor": float(vae.config.scaling_factor)},
+        "vae": {
+            "factor": factor,
+            "scaling_factor": float(vae.config.scaling_factor),
+            # As in diffusers' pipelines: those of SD1.5 never ask, though its autoencoders default to True.
+            "upcast": text_encoder_2 is not None and bool(vae.config.get("force_upcast", True)),
+        },
         "size_multiple": multiple,
         "storage": storage,
     }

@@ -7,10 +7,12 @@ from typing import Any
 
 import hoirt
 import pytest
-from hoirt import BackendError, InputError
+from hoirt import BackendError, InputError, PackError
 from hoirt.backends import choice, choose, registry
 from hoirt.backends.choice import parse_device
+from hoirt.backends.networks import precision_for
 from hoirt.packs import Pack, open_pack
+from pack_tools import copy_pack, edit_manifest
 
 
 class Pretended:
@@ -134,3 +136,18 @@ def test_the_doctor_shows_what_auto_takes() -> None:
     assert report["cpu"] == "openvino"
     if report["cuda"].startswith("none: "):
         assert len(report["cuda"]) > len("none: ")
+
+
+def test_an_autoencoder_beyond_float16_runs_in_float32(random_pack: Path, tmp_path: Path) -> None:
+    def upcast(value: object) -> Pack:
+        pack = copy_pack(random_pack, tmp_path / str(value))
+        edit_manifest(pack, lambda manifest: manifest["settings"]["vae"].update(upcast=value))
+        return open_pack(pack)
+
+    for pack, found in ((open_pack(random_pack), "fp16"), (upcast(False), "fp16"), (upcast(True), "fp32")):
+        assert precision_for(pack, "vae_encoder", "fp16", "cuda:0") == found
+        assert precision_for(pack, "vae_decoder", "fp16", "cuda:0") == found
+        assert precision_for(pack, "vae_decoder", "bf16", "cuda:0") == "bf16"
+        assert precision_for(pack, "step", "fp16", "cuda:0") == "fp16"
+    with pytest.raises(PackError, match=r"settings\.vae\.upcast: .*expected true or false"):
+        upcast("yes")

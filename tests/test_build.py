@@ -122,6 +122,7 @@ def test_every_layout_becomes_a_pack(
     made: Built = request.getfixturevalue(name)
     manifest = open_pack(made.path).manifest
     assert ("inpaint" in manifest.networks["step"].inputs) == inpaint
+    assert manifest.settings.vae.upcast == (kind == "sdxl")
     assert (manifest.tokenizer_2 is not None) == (kind == "sdxl") == ("text_encoder_2" in manifest.networks)
     found, expected = step_of_pack(made.path, made.networks)
     assert relative(found, expected) <= 1e-4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export import calibration
 from export.calibration import STRENGTHS, Example, State, from_folder, record_states, synthetic
 from export.int8.qdq import scale_and_zero, weight_scales, weight_values
 from export.int8.ranges import measure
@@ -336,6 +339,20 @@ def test_a_picture_that_cannot_be_read_is_named(random_pack: Path, tmp_path: Pat
 def test_more_states_than_steps_are_refused(random_pack: Path, per_example: int) -> None:
     with pytest.raises(InputError, match="per_example must be between 1 and steps"):
         record_states(random_pack, [], steps=2, per_example=per_example)
+
+
+def test_recording_leaves_no_network_behind(random_pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[calibration._Recording]] = []
+
+    class Watched(calibration._Recording):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(calibration, "_Recording", Watched)
+    record_states(random_pack, synthetic(1, 64), steps=2, per_example=1)
+    gc.collect()
+    assert [models() for models in made] == [None]
 
 
 def test_pictures_of_a_folder_give_states_of_one_hand(random_pack: Path, tmp_path: Path) -> None:

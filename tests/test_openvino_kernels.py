@@ -15,6 +15,7 @@ from export.int8.ranges import measure
 
 RNG = np.random.default_rng(0)
 HAS_BF16 = hoirt.backends.load("openvino").precisions("cpu")[0] == "bf16"
+TAPS = 36  # of a kernel in tiles of 4x4 pixels; those of doubled pixels and int8 have 16
 pytestmark = pytest.mark.skipif(not HAS_BF16, reason="this processor has no AVX512-BF16")
 
 
@@ -129,6 +130,7 @@ def quantised(path, inputs):
         {"channels": 320, "out": 128},
         {"eps": 1e-2},
         {"groups": 1},
+        {"out": 672},  # in tiles of 2x2
         {"channels": 96},  # left to OpenVINO, like the next ones
         {"out": 130},
         {"activation": nn.GELU},
@@ -142,7 +144,8 @@ def test_norm_and_convolution(tmp_path, options, shape):
     x = normal(batch, options.get("channels", 128), height, width)
     if x[0, 0].size == 1 and options.get("groups", 32) == 32:
         x = np.repeat(np.repeat(x, 2, 2), 2, 3)  # a group of few pixels
-    check(exported(module, x, tmp_path / "net.onnx", (0, 2, 3)), module, x)
+    # Tiles of 4x4 pixels round more; a picture of a few pixels sees their worst corner.
+    check(exported(module, x, tmp_path / "net.onnx", (0, 2, 3)), module, x, bound=0.02)
 
 
 @pytest.mark.parametrize("tokens", [1, 31, 64, 200])
@@ -159,8 +162,7 @@ def test_the_cache_holds_our_operations(tmp_path):
     path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))
     first = check(path, module, x, tmp_path / "cache")
     files = {file: file.read_bytes() for file in tmp_path.glob("cache*")}
-    # Our weights are 16 numbers of two bytes a kernel, OpenVINO would keep nine of four.
-    assert max(map(len, files.values())) < 36 * 2 * 128 * 160
+    assert TAPS * 2 * 2 * 128 * 160 < max(map(len, files.values())) < TAPS * 2 * 2 * 128 * 160 + 65536
     again = check(path, module, x, tmp_path / "cache")
     assert np.array_equal(first, again)
     assert {file: file.read_bytes() for file in tmp_path.glob("cache*")} == files
@@ -242,12 +244,12 @@ def test_self_attention_in_int8(tmp_path, heads):
 
 
 def test_our_operations_run(tmp_path):
-    """Told from the cache: 16 numbers a kernel, of two bytes or one; OpenVINO keeps nine of four or one."""
+    """Told from the cache: a number per tap, of two bytes or one; OpenVINO keeps nine of four or one."""
     x = normal(1, 128, 6, 6)
     module = nn.Sequential(Upsampler(out=128), Residual(128, 128))
     path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))
-    for each, width in ((path, 2), (quantised(path, x), 1)):
+    for each, bytes_of_both in ((path, (16 + TAPS) * 2), (quantised(path, x), 16 + 16)):
         opened(each, each.with_suffix(".cache")).run({"x": x})
         size = max(file.stat().st_size for file in tmp_path.glob(f"{each.stem}.cache*"))
-        weights = 2 * 16 * width * 128 * 128
+        weights = bytes_of_both * 128 * 128
         assert weights < size < weights + 65536

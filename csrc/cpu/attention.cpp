@@ -15,12 +15,24 @@ namespace hoirt::cpu {
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
 namespace {
 
-constexpr std::int64_t block_keys = 64;
-constexpr int rows = 8;           // of one product
+constexpr std::int64_t block_keys = 128;
+constexpr int rows = 8;  // of one product
 
-// out (8, 32) (+)= a (8, 2 pairs) times b (pairs, 32, 2).
+// Between the rows of a matrix, and between the pairs of one row.
+struct Strides {
+  std::int64_t row, pair;
+};
+
+// Of the eight rows; written out, so that they stay in registers.
+__m512 highest(const __m512 (&row)[rows][2], int half) {
+  const __m512 a = _mm512_max_ps(row[0][half], row[1][half]), b = _mm512_max_ps(row[2][half], row[3][half]);
+  const __m512 c = _mm512_max_ps(row[4][half], row[5][half]), d = _mm512_max_ps(row[6][half], row[7][half]);
+  return _mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d));
+}
+
+// out (8, 32) = a (8, 2 pairs) times b (pairs, 32, 2), or it is added. `most` becomes at least each of the 8 rows, if given.
 template <bool Add>
-void product(const Bf16* a, std::int64_t stride, const Bf16* b, std::int64_t pairs, float* out) {
+void product(const Bf16* a, Strides strides, const Bf16* b, std::int64_t pairs, float* out, __m512* most = nullptr) {
   __m512 sum[rows][2];
 #pragma GCC unroll 8
   for (int row = 0; row < rows; ++row) {
@@ -32,7 +44,7 @@ void product(const Bf16* a, std::int64_t stride, const Bf16* b, std::int64_t pai
     const __m512bh high = lanes::load_pairs(b + 2 * lane_queries * pair + lane_queries);
 #pragma GCC unroll 8
     for (int row = 0; row < rows; ++row) {
-      const __m512bh two = lanes::broadcast_pair(a + row * stride + 2 * pair);
+      const __m512bh two = lanes::broadcast_pair(a + row * strides.row + pair * strides.pair);
       sum[row][0] = _mm512_dpbf16_ps(sum[row][0], two, low);
       sum[row][1] = _mm512_dpbf16_ps(sum[row][1], two, high);
     }
@@ -41,6 +53,10 @@ void product(const Bf16* a, std::int64_t stride, const Bf16* b, std::int64_t pai
   for (int row = 0; row < rows; ++row) {
     _mm512_storeu_ps(out + row * lane_queries, sum[row][0]);
     _mm512_storeu_ps(out + row * lane_queries + 16, sum[row][1]);
+  }
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    if (most) most[half] = _mm512_max_ps(most[half], highest(sum, half));
   }
 }
 
@@ -65,14 +81,18 @@ class Head {
         weights_(scores_.size()),
         sums_(job.size) {}
 
-  // Keys as they are, (keys, size); values turned over within each block, (blocks, size, 64). Padding is zero.
+  // Keys as they are, (keys, size), the last one repeated to fill a product: then no maximum is of the padding. Values with
+  // two keys side by side, (pairs of keys, size, 2), padding is zero.
   void load(std::int64_t item, std::int64_t head) {
     const std::int64_t size = job_.size;
     for (std::int64_t key = 0; key < job_.keys; ++key) {
       const std::int64_t at = (item * job_.keys + key) * stride_ + head * size;
       std::copy_n(job_.k + at, size, keys_.data() + key * size);
-      Bf16* values = values_.data() + key / block_keys * block_keys * size + key % block_keys;
-      for (std::int64_t i = 0; i < size; ++i) values[i * block_keys] = job_.v[at + i];
+      Bf16* values = values_.data() + key / 2 * 2 * size + key % 2;
+      for (std::int64_t i = 0; i < size; ++i) values[2 * i] = job_.v[at + i];
+    }
+    for (std::int64_t key = job_.keys; key % rows != 0; ++key) {
+      std::copy_n(keys_.data() + (job_.keys - 1) * size, size, keys_.data() + key * size);
     }
   }
 
@@ -92,26 +112,24 @@ class Head {
  private:
   void add(std::int64_t block) {
     const std::int64_t size = job_.size, count = std::min(block_keys, job_.keys - block * block_keys);
-    const std::int64_t filled = (count + rows - 1) / rows * rows;
-    for (std::int64_t key = 0; key < filled; key += rows) {
-      product<false>(keys_.data() + (block * block_keys + key) * size, size, queries_.data(), size / 2,
-                     scores_.data() + key * lane_queries);
+    __m512 most[2] = {_mm512_set1_ps(RunningSums::lowest), _mm512_set1_ps(RunningSums::lowest)};
+    for (std::int64_t key = 0; key < count; key += rows) {
+      product<false>(keys_.data() + (block * block_keys + key) * size, {size, 2}, queries_.data(), size / 2,
+                     scores_.data() + key * lane_queries, most);
     }
-    weigh(count);
+    weigh(count, most);
     for (std::int64_t i = 0; i < size; i += rows) {
-      product<true>(values_.data() + (block * size + i) * block_keys, block_keys, weights_.data(), (count + 1) / 2,
+      product<true>(values_.data() + block * block_keys * size + 2 * i, {2, 2 * size}, weights_.data(), (count + 1) / 2,
                     sums_.of(i));
     }
   }
 
   // Scores to weights, 2^(scaled score - maximum); what was summed before moves to the new maximum.
-  void weigh(std::int64_t count) {
+  void weigh(std::int64_t count, const __m512* highest) {
     const __m512 scale = _mm512_set1_ps(job_.scale * 1.44269504F);
     for (int half = 0; half < 2; ++half) {
       float* scores = scores_.data() + 16 * half;
-      __m512 most = _mm512_loadu_ps(scores);
-      for (std::int64_t key = 1; key < count; ++key) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + key * lane_queries));
-      most = sums_.raise(half, _mm512_mul_ps(most, scale));
+      const __m512 most = sums_.raise(half, _mm512_mul_ps(highest[half], scale));
       __m512 total = _mm512_setzero_ps();
       for (std::int64_t key = 0; key < count; key += 2) {
         const auto weight = [&](std::int64_t row) {
@@ -129,8 +147,8 @@ class Head {
   const Attention& job_;
   std::int64_t blocks_, stride_;
   std::vector<Bf16> keys_, values_, queries_;
-  std::vector<float> scores_;  // (64 keys, 32 queries)
-  std::vector<Bf16> weights_;  // (32 pairs of keys, 32 queries, 2)
+  std::vector<float> scores_;  // (128 keys, 32 queries)
+  std::vector<Bf16> weights_;  // (64 pairs of keys, 32 queries, 2)
   RunningSums sums_;
 };
 

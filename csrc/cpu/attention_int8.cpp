@@ -27,9 +27,17 @@ __m512i broadcast(const void* four_bytes) {
   return _mm512_set1_epi32(four);
 }
 
-// scores (8, 32) = keys (8, size) times queries (size / 4, 32, 4), less what the keys' 128 add.
+// Of the eight rows; written out, so that they stay in registers.
+__m512i highest(const __m512i (&row)[rows][2], int half) {
+  const __m512i a = _mm512_max_epi32(row[0][half], row[1][half]), b = _mm512_max_epi32(row[2][half], row[3][half]);
+  const __m512i c = _mm512_max_epi32(row[4][half], row[5][half]), d = _mm512_max_epi32(row[6][half], row[7][half]);
+  return _mm512_max_epi32(_mm512_max_epi32(a, b), _mm512_max_epi32(c, d));
+}
+
+// scores (8, 32) = keys (8, size) times queries (size / 4, 32, 4), less what the keys' 128 add. `most` becomes at least each
+// of them.
 void score(const std::uint8_t* keys, std::int64_t size, const std::int8_t* queries, const std::int32_t* offsets,
-           std::int32_t* scores) {
+           std::int32_t* scores, __m512i (&most)[2]) {
   __m512i sum[rows][2];
   for (auto& row : sum) row[0] = _mm512_loadu_si512(offsets), row[1] = _mm512_loadu_si512(offsets + 16);
   for (std::int64_t at = 0; at < size; at += 4) {
@@ -47,10 +55,12 @@ void score(const std::uint8_t* keys, std::int64_t size, const std::int8_t* queri
     _mm512_storeu_si512(scores + row * lane_queries, sum[row][0]);
     _mm512_storeu_si512(scores + row * lane_queries + 16, sum[row][1]);
   }
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) most[half] = _mm512_max_epi32(most[half], highest(sum, half));
 }
 
-// sums (8, 32) += shares (32,) * [values (8, 128) times weights (quads, 32, 4)].
-void mix(const std::int8_t* values, const std::uint8_t* weights, std::int64_t quads, const __m512 (&shares)[2], float* sums) {
+// sums (8, 32) += shares (32,) * [values (quads, size, 4), 8 of each quad, times weights (quads, 32, 4)].
+void mix(const std::int8_t* values, std::int64_t size, const std::uint8_t* weights, std::int64_t quads, const __m512 (&shares)[2], float* sums) {
   __m512i sum[rows][2];
   for (auto& row : sum) row[0] = row[1] = _mm512_setzero_si512();
   for (std::int64_t quad = 0; quad < quads; ++quad) {
@@ -58,7 +68,7 @@ void mix(const std::int8_t* values, const std::uint8_t* weights, std::int64_t qu
     const __m512i high = _mm512_loadu_si512(weights + 4 * lane_queries * quad + 64);
 #pragma GCC unroll 8
     for (int row = 0; row < rows; ++row) {
-      const __m512i four = broadcast(values + row * block_keys + 4 * quad);
+      const __m512i four = broadcast(values + 4 * (quad * size + row));
       sum[row][0] = _mm512_dpbusd_epi32(sum[row][0], low, four);
       sum[row][1] = _mm512_dpbusd_epi32(sum[row][1], high, four);
     }
@@ -109,7 +119,8 @@ class Head {
         means_(value_scales_.size()),
         sums_(job.size) {}
 
-  // Keys as they are, (keys, size); values turned over within each block, (blocks, size, 128).
+  // Keys as they are, (keys, size), the last one repeated to fill a product: then no maximum is of the padding. Values with
+  // four keys side by side, (quads of keys, size, 4), padding is zero.
   void load(std::int64_t item, std::int64_t head) {
     const std::int64_t first = item * job_.keys * stride_ + head * job_.size;
     load_keys(job_.k + first);
@@ -155,6 +166,9 @@ class Head {
         }
       }
     }
+    for (std::int64_t key = job_.keys; key % rows != 0; ++key) {
+      std::copy_n(keys_.data() + (job_.keys - 1) * size, size, keys_.data() + key * size);
+    }
   }
 
   void load_values(const Bf16* from) {
@@ -170,8 +184,8 @@ class Head {
       const __m256 factor = _mm256_div_ps(one, _mm256_loadu_ps(value_scales_.data() + i));
       for (std::int64_t key = 0; key < job_.keys; ++key) {
         const std::int64_t eight = rounded(_mm256_mul_ps(eight_of(from + key * stride_ + i), factor));
-        std::int8_t* to = values_.data() + (key / block_keys * size + i) * block_keys + key % block_keys;
-        for (int k = 0; k < 8; ++k) to[k * block_keys] = static_cast<std::int8_t>(eight >> (8 * k));
+        std::int8_t* to = values_.data() + (key / 4 * size + i) * 4 + key % 4;
+        for (int k = 0; k < 8; ++k) to[4 * k] = static_cast<std::int8_t>(eight >> (8 * k));
       }
     }
   }
@@ -197,28 +211,25 @@ class Head {
 
   void add(std::int64_t block) {
     const std::int64_t size = job_.size, count = std::min(block_keys, job_.keys - block * block_keys);
+    __m512i most[2] = {_mm512_set1_epi32(INT32_MIN), _mm512_set1_epi32(INT32_MIN)};
     for (std::int64_t key = 0; key < count; key += rows) {
-      score(keys_.data() + (block * block_keys + key) * size, size, queries_.data(), offsets_, scores_.data() + key * lane_queries);
+      score(keys_.data() + (block * block_keys + key) * size, size, queries_.data(), offsets_, scores_.data() + key * lane_queries,
+            most);
     }
     __m512 shares[2];
-    weigh(count, key_scales_[static_cast<std::size_t>(block)], shares);
+    weigh(count, key_scales_[static_cast<std::size_t>(block)], most, shares);
     for (std::int64_t i = 0; i < size; i += rows) {
-      mix(values_.data() + (block * size + i) * block_keys, weights_.data(), (count + 3) / 4, shares,
-          sums_.of(i));
+      mix(values_.data() + block * block_keys * size + 4 * i, size, weights_.data(), (count + 3) / 4, shares, sums_.of(i));
     }
   }
 
   // Scores to weights, 254 * 2^(scaled score - the block's maximum), and the block's share beside the others. What was
   // summed before moves to the new maximum.
-  void weigh(std::int64_t count, float key_scale, __m512 (&shares)[2]) {
+  void weigh(std::int64_t count, float key_scale, const __m512i (&highest)[2], __m512 (&shares)[2]) {
     for (int half = 0; half < 2; ++half) {
       const std::int32_t* scores = scores_.data() + 16 * half;
-      __m512i highest = _mm512_loadu_si512(scores);
-      for (std::int64_t key = 1; key < count; ++key) {
-        highest = _mm512_max_epi32(highest, _mm512_loadu_si512(scores + key * lane_queries));
-      }
       const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(query_scales_ + 16 * half), _mm512_set1_ps(key_scale));
-      const __m512 here = _mm512_mul_ps(_mm512_cvtepi32_ps(highest), scale);
+      const __m512 here = _mm512_mul_ps(_mm512_cvtepi32_ps(highest[half]), scale);
       const __m512 most = sums_.raise(half, here);
       shares[half] = lanes::exp2(_mm512_sub_ps(here, most));
       const __m512 offset = _mm512_sub_ps(_mm512_set1_ps(std::log2(finest)), here);

@@ -20,6 +20,8 @@ constexpr std::int64_t lane_queries = 32;  // queries at once, in the lanes of t
 // The weighted sums of the values that passed, (size, 32 queries), relative to the highest score so far.
 class RunningSums {
  public:
+  static constexpr float lowest = -1e30F;  // below every score; an infinity would give NaN in a difference
+
   explicit RunningSums(std::int64_t size) : size_(size), sums_(static_cast<std::size_t>(size * lane_queries)) {}
 
   void clear() {
@@ -65,8 +67,6 @@ class RunningSums {
   }
 
  private:
-  static constexpr float lowest = -1e30F;  // below every score; an infinity would give NaN in a difference
-
   std::int64_t size_;
   std::vector<float> sums_;
   __m512 most_[2], total_[2];

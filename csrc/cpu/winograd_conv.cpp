@@ -1,4 +1,4 @@
-// Winograd's convolution: transform the tiles of the picture, 16 matrix products, transform back.
+// Winograd's convolution: transform the tiles of the picture, a matrix product for each tap, transform back.
 #include "csrc/cpu/winograd_conv.h"
 
 #include <memory>
@@ -11,16 +11,25 @@ namespace hoirt::cpu {
 
 using namespace winograd;
 
-std::size_t winograd_weight_count(std::int64_t channels_out, std::int64_t channels_in) {
-  return static_cast<std::size_t>(16 * channels_out * channels_in);
+namespace {
+
+using Small = Tile<Two, Two>;
+using Large = Tile<Four, Four>;
+using Doubled = Tile<TwoOfDoubled, TwoOfDoubled>;
+
+}  // namespace
+
+std::size_t winograd_weight_count(std::int64_t channels_out, std::int64_t channels_in, std::int64_t tile) {
+  return static_cast<std::size_t>(taps_of_tile(tile) * channels_out * channels_in);
 }
 
-// (16, channels_out / 32, channels_in / 2, 32, 2): what one product reads lies in a row, two inputs side by side.
-void pack_winograd_weights(const float* weights, std::int64_t channels_out, std::int64_t channels_in, Bf16* packed,
-                           const Parallel& parallel) {
+// (taps, channels_out / 32, channels_in / 2, 32, 2): what one product reads lies in a row, two inputs side by side.
+void pack_winograd_weights(const float* weights, std::int64_t channels_out, std::int64_t channels_in, std::int64_t tile,
+                           Bf16* packed, const Parallel& parallel) {
+  const auto tap_of = tile == 4 ? Large::of_kernel : Small::of_kernel;
   const auto pack = [&](std::int64_t out, std::int64_t in) {
     const float* kernel = weights + (out * channels_in + in) * 9;
-    for (std::int64_t tap = 0; tap < 16; ++tap) {
+    for (std::int64_t tap = 0; tap < taps_of_tile(tile); ++tap) {
       const std::int64_t panel = tap * (channels_out / block) + out / block;
       packed[((panel * (channels_in / 2) + in / 2) * block + out % block) * 2 + in % 2] = bf16_of(tap_of(kernel, tap));
     }
@@ -62,9 +71,10 @@ struct Product {
 };
 constexpr auto products = products_of<Product>(std::make_integer_sequence<int, most_tiles>());
 
-template <bool Doubled>
+template <typename TileOf>
 class Halves {
  public:
+  using Tile = TileOf;
   using Sum = float;
   using Weights = const Bf16*;
 
@@ -73,7 +83,7 @@ class Halves {
         tiles_(job, source),
         weights_(weights),
         together_(together),
-        transformed_(std::make_unique_for_overwrite<Bf16[]>(static_cast<std::size_t>(16 * together * job.channels_in))) {}
+        transformed_(std::make_unique_for_overwrite<Bf16[]>(static_cast<std::size_t>(Tile::taps * together * job.channels_in))) {}
 
   void transform(std::int64_t first, std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
@@ -96,17 +106,17 @@ class Halves {
 
  private:
   const WinogradJob& job_;
-  Tiles<Doubled> tiles_;
+  Tiles<Tile> tiles_;
   Weights weights_;
   std::int64_t together_;
-  std::unique_ptr<Bf16[]> transformed_;  // (16, together, channels_in)
+  std::unique_ptr<Bf16[]> transformed_;  // (taps, together, channels_in)
 };
 
 }  // namespace
 
 void winograd_conv(const WinogradJob& job, const Bf16* weights, const Parallel& parallel) {
-  const auto run = job.doubled ? convolve<Halves<true>> : convolve<Halves<false>>;
-  run(job, 32 * job.channels_in, parallel, weights);
+  const auto run = job.doubled ? convolve<Halves<Doubled>> : job.tile == 4 ? convolve<Halves<Large>> : convolve<Halves<Small>>;
+  run(job, 2 * taps_of_tile(job.tile) * job.channels_in, parallel, weights);
 }
 #pragma GCC pop_options
 #else

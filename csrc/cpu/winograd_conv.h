@@ -1,4 +1,4 @@
-// 3x3 convolution by Winograd's F(2x2, 3x3) in bfloat16: 16 products for four pixels instead of 36.
+// 3x3 convolution by Winograd in bfloat16: 16 products for 2x2 pixels instead of 36, or 36 for 4x4 instead of 144.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +15,7 @@ struct WinogradJob {
   std::int64_t channels_in = 0, channels_out = 0;  // multiples of `winograd_channels`
   // Every pixel of the input counts as 2x2, so it has half of the (even) height and width: 9 products for four pixels.
   bool doubled = false;
+  std::int64_t tile = 2;  // pixels on a side of what is made together: 2, or 4 if not doubled
   const Bf16* input = nullptr;  // (batch, height, width, channels_in)
   // silu(input * factor + offset) is convolved where these are given, (batch, channels_in) each; else the input.
   const float* factors = nullptr;
@@ -27,14 +28,19 @@ struct WinogradJob {
 
 constexpr std::int64_t winograd_channels = 32;
 
-std::size_t winograd_weight_count(std::int64_t channels_out, std::int64_t channels_in);
-// From weights (channels_out, channels_in, 3, 3).
-void pack_winograd_weights(const float* weights, std::int64_t channels_out, std::int64_t channels_in, Bf16* packed,
-                           const Parallel& parallel);
+// Weights of tiles of 2 have 16 taps, those of 4 have 36.
+constexpr std::int64_t taps_of_tile(std::int64_t tile) { return (tile + 2) * (tile + 2); }
+constexpr std::int64_t tile_of_taps(std::int64_t taps) { return taps == taps_of_tile(4) ? 4 : 2; }
+
+std::size_t winograd_weight_count(std::int64_t channels_out, std::int64_t channels_in, std::int64_t tile = 2);
+// From weights (channels_out, channels_in, 3, 3), for jobs of this tile.
+void pack_winograd_weights(const float* weights, std::int64_t channels_out, std::int64_t channels_in, std::int64_t tile,
+                           Bf16* packed, const Parallel& parallel);
 
 // Weights as pack_winograd_weights writes them. Sums are float32; the transformed picture and weights are rounded to
-// bfloat16, which costs about as much accuracy as rounding the picture and the weights themselves. The bits do not depend
-// on the threads. Needs multiplies_bf16(). Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
+// bfloat16, which costs about as much accuracy as rounding the picture and the weights themselves with tiles of 2, and
+// three times that with tiles of 4. The bits do not depend on the threads. Needs multiplies_bf16().
+// Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 void winograd_conv(const WinogradJob& job, const Bf16* weights, const Parallel& parallel);
 
 }  // namespace hoirt::cpu

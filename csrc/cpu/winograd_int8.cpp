@@ -16,6 +16,9 @@ using namespace winograd;
 namespace {
 constexpr float largest = 127;
 constexpr std::int32_t middle = 128;
+
+using Plain = Tile<Two, Two>;
+using Doubled = Tile<TwoOfDoubled, TwoOfDoubled>;
 }  // namespace
 
 bool multiplies_int8() {
@@ -32,7 +35,7 @@ void pack_winograd_int8(const float* weights, std::int64_t channels_out, std::in
   const auto pack = [&](std::int64_t out, std::int64_t tap, std::vector<float>& row) {
     float most = 0;
     for (std::int64_t in = 0; in < channels_in; ++in) {
-      row[static_cast<std::size_t>(in)] = tap_of(weights + (out * channels_in + in) * 9, tap);
+      row[static_cast<std::size_t>(in)] = Plain::of_kernel(weights + (out * channels_in + in) * 9, tap);
       most = std::max(most, std::abs(row[static_cast<std::size_t>(in)]));
     }
     const float scale = most > 0 ? most / largest : 1.0F;
@@ -112,9 +115,10 @@ void quantise(const Bf16* values, std::int64_t count, float factor, std::uint8_t
   }
 }
 
-template <bool Doubled>
+template <typename TileOf>
 class Bytes {
  public:
+  using Tile = TileOf;
   using Sum = std::int32_t;
   using Weights = WinogradInt8;
 
@@ -133,7 +137,7 @@ class Bytes {
     for (std::int64_t i = begin; i < end; ++i) {
       tiles_.transform(first + i, taps.get(), in);
       for (std::int64_t tap = 0; tap < 16; ++tap) {
-        if (is_zero(Doubled, tap)) continue;
+        if (Tile::is_zero(tap)) continue;
         const float most = most_of(taps.get() + tap * in, in);
         const bool usual = most > 1e-30F && std::isfinite(most);
         scales_[static_cast<std::size_t>(i * 16 + tap)] = usual ? most / largest : most;
@@ -161,7 +165,7 @@ class Bytes {
 
  private:
   const WinogradJob& job_;
-  Tiles<Doubled> tiles_;
+  Tiles<Tile> tiles_;
   Weights weights_;
   std::int64_t together_;
   std::unique_ptr<std::uint8_t[]> transformed_;  // (16, together, channels_in)
@@ -171,7 +175,7 @@ class Bytes {
 }  // namespace
 
 void winograd_int8(const WinogradJob& job, const WinogradInt8& weights, const Parallel& parallel) {
-  const auto run = job.doubled ? convolve<Bytes<true>> : convolve<Bytes<false>>;
+  const auto run = job.doubled ? convolve<Bytes<Doubled>> : convolve<Bytes<Plain>>;
   run(job, 16 * job.channels_in, parallel, weights);
 }
 #pragma GCC pop_options

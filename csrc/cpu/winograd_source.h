@@ -10,18 +10,26 @@
 
 namespace hoirt::cpu::winograd {
 
+constexpr std::int64_t tiles_of(std::int64_t extent, std::int64_t side) { return (extent + side - 1) / side; }
+
+// How tiles lie on the picture: their size in the output, the rows that one reads and how many further the next one starts.
+struct TileRows {
+  std::int64_t height, width, reads, step;
+};
+
 // Rows are counted through all pictures of the batch. A band stays in the cache; the whole activated picture, written
 // and read once, would pass through memory.
 class Source {
  public:
-  Source(const WinogradJob& job, std::int64_t tiles_together)
+  Source(const WinogradJob& job, const TileRows& tile, std::int64_t tiles_together)
       : job_(job),
+        tile_(tile),
         height_(job.doubled ? job.height / 2 : job.height),
         width_(job.doubled ? job.width / 2 : job.width),
-        tile_rows_((job.height + 1) / 2),
-        columns_((job.width + 1) / 2) {
+        tile_rows_(tiles_of(job.height, tile.height)),
+        columns_(tiles_of(job.width, tile.width)) {
     if (!job.factors) return;
-    const std::int64_t most = 2 * (tiles_together / columns_ + 2) + 2;
+    const std::int64_t most = tile.step * (tiles_together / columns_ + 2) + tile.reads;
     const std::int64_t rows = std::min(most, job.batch * height_);
     band_ = std::make_unique_for_overwrite<Bf16[]>(static_cast<std::size_t>(rows * row_size()));
   }
@@ -33,7 +41,7 @@ class Source {
   void prepare(std::int64_t first, std::int64_t count, const Parallel& parallel) {
     if (!job_.factors) return;
     from_ = std::max<std::int64_t>(source_row(first) - 1, 0);
-    const std::int64_t until = std::min(source_row(first + count - 1) + (job_.doubled ? 2 : 3), job_.batch * height_);
+    const std::int64_t until = std::min(source_row(first + count - 1) + tile_.reads - 1, job_.batch * height_);
     parallel((until - from_) * width_, [&](std::int64_t begin, std::int64_t end) {
       while (begin < end) {  // to the end of an item at most
         const std::int64_t pixel = from_ * width_ + begin, item = pixel / (height_ * width_);
@@ -55,13 +63,13 @@ class Source {
  private:
   std::int64_t row_size() const { return width_ * job_.channels_in; }
 
-  // Where the upper left pixel of a tile lies.
+  // Where the upper left pixel of a tile lies; it reads from one row above.
   std::int64_t source_row(std::int64_t tile) const {
-    const std::int64_t row = tile / columns_ % tile_rows_;
-    return tile / (columns_ * tile_rows_) * height_ + (job_.doubled ? row : 2 * row);
+    return tile / (columns_ * tile_rows_) * height_ + tile / columns_ % tile_rows_ * tile_.step;
   }
 
   const WinogradJob& job_;
+  TileRows tile_;
   std::int64_t height_, width_, tile_rows_, columns_;
   std::int64_t from_ = 0;
   std::unique_ptr<Bf16[]> band_;

@@ -16,7 +16,7 @@ using ov::opset13::Convolution;
 void join_doubled_convolution(const std::shared_ptr<Convolution>& node) {
   const auto convolution = winograd_convolution(*node);
   const auto small = convolution ? before_doubling(convolution->picture) : ov::Output<ov::Node>{};
-  const auto weights = small.get_node() ? packed_weights(*node, convolution->int8) : ov::OutputVector{};
+  const auto weights = small.get_node() ? packed_weights(*node, convolution->int8, true) : ov::OutputVector{};
   if (weights.empty()) return;
   const std::size_t channels = convolution->weights[0];
   const auto with_bias = biased(*node, channels);

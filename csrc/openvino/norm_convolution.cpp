@@ -161,7 +161,7 @@ void join_norm_convolution(const std::shared_ptr<Convolution>& node, const ov::P
   const auto convolution = winograd_convolution(*node);
   const auto before = convolution ? activated(convolution->picture) : ov::Output<ov::Node>{};
   const auto norm = before.get_node() ? group_norm(before, parameters) : std::nullopt;
-  const auto weights = norm ? packed_weights(*node, convolution->int8) : ov::OutputVector{};
+  const auto weights = norm ? packed_weights(*node, convolution->int8, false) : ov::OutputVector{};
   if (weights.empty()) return;
   const Bias bias = added(node, convolution->weights[0]);
   const auto picture = channels_last(norm->picture);

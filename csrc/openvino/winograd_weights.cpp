@@ -17,11 +17,14 @@ using ov::opset13::Constant;
 using ov::opset13::Convolution;
 
 constexpr std::size_t few_channels = 128;  // below, the products are too few to pay for the transforms
+// Layers with more channels see small pictures, where larger tiles save little time for more than twice the weights.
+constexpr std::size_t most_channels_of_large_tiles = 640;
 constexpr auto block = static_cast<std::size_t>(cpu::winograd_channels);
 
-ov::OutputVector halves(const std::vector<float>& weights, const ov::Shape& shape) {
-  ov::Tensor packed(ov::element::bf16, {16, shape[0] / block, shape[1] / 2, 2 * block});
-  cpu::pack_winograd_weights(weights.data(), static_cast<std::int64_t>(shape[0]), static_cast<std::int64_t>(shape[1]),
+ov::OutputVector halves(const std::vector<float>& weights, const ov::Shape& shape, std::int64_t tile) {
+  const auto taps = static_cast<std::size_t>(cpu::taps_of_tile(tile));
+  ov::Tensor packed(ov::element::bf16, {taps, shape[0] / block, shape[1] / 2, 2 * block});
+  cpu::pack_winograd_weights(weights.data(), static_cast<std::int64_t>(shape[0]), static_cast<std::int64_t>(shape[1]), tile,
                              static_cast<cpu::Bf16*>(packed.data()), on_threads);
   return {std::make_shared<Constant>(packed)};
 }
@@ -47,15 +50,18 @@ std::optional<WinogradConvolution> winograd_convolution(const Convolution& node)
   return WinogradConvolution{int8 ? unrounded : node.input_value(0), weights, int8};
 }
 
-ov::OutputVector packed_weights(const Convolution& node, bool int8) {
+ov::OutputVector packed_weights(const Convolution& node, bool int8, bool doubled) {
   const auto weights = int8 ? dequantised(node.input_value(1)) : stored_floats(node.input_value(1));
   if (!weights) return {};
   const auto values = weights->cast_vector<float>();
-  return int8 ? bytes(values, weights->get_shape()) : halves(values, weights->get_shape());
+  if (int8) return bytes(values, weights->get_shape());
+  const bool large = !doubled && weights->get_shape()[0] <= most_channels_of_large_tiles;
+  return halves(values, weights->get_shape(), large ? 4 : 2);
 }
 
-void convolve(const cpu::WinogradJob& job, const ov::TensorVector& inputs, std::size_t first) {
+void convolve(cpu::WinogradJob job, const ov::TensorVector& inputs, std::size_t first) {
   if (inputs[first].get_element_type() == ov::element::bf16) {
+    job.tile = cpu::tile_of_taps(static_cast<std::int64_t>(inputs[first].get_shape()[0]));
     return cpu::winograd_conv(job, static_cast<const cpu::Bf16*>(inputs[first].data()), on_threads);
   }
   const cpu::WinogradInt8 weights{inputs[first].data<const std::int8_t>(), inputs[first + 1].data<const float>(),

@@ -20,12 +20,12 @@ struct WinogradConvolution {
 
 std::optional<WinogradConvolution> winograd_convolution(const ov::opset13::Convolution& node);
 
-// The weights of `node`, packed: (16, D / 32, C / 2, 64) bf16 as cpu::pack_winograd_weights, or (16, D / 32, C / 4, 128) i8,
+// The weights of `node`, packed: (taps, D / 32, C / 2, 64) bf16 as cpu::pack_winograd_weights, or (16, D / 32, C / 4, 128) i8,
 // scales (16, D) and offsets (16, D) i32 as cpu::pack_winograd_int8. Empty if they are not stored in the graph.
-ov::OutputVector packed_weights(const ov::opset13::Convolution& node, bool int8);
+ov::OutputVector packed_weights(const ov::opset13::Convolution& node, bool int8, bool doubled);
 
-// Runs the job with the weights in inputs[first], or in the three from there on.
-void convolve(const cpu::WinogradJob& job, const ov::TensorVector& inputs, std::size_t first);
+// Runs the job, its tile aside, with the weights in inputs[first], or in the three from there on.
+void convolve(cpu::WinogradJob job, const ov::TensorVector& inputs, std::size_t first);
 
 std::shared_ptr<ov::opset13::Constant> floats(const std::vector<float>& values);
 

@@ -83,7 +83,7 @@ def compile_pack(pack: str | Path | Pack, options: Options, say: Say = lambda te
     roles = _roles(opened, options.roles)
     done = []
     for number, role in enumerate(roles, 1):
-        narrow = precision_for(role, precision, device)
+        narrow = precision_for(opened, role, precision, device)
         folder = cache_path(opened, role, backend, device=device, precision=narrow)
         if not folder:
             raise BackendError("there is no cache to keep packages in: set HOIRT_CACHE to a writable folder")

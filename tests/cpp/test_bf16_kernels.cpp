@@ -120,6 +120,23 @@ TEST(attention_in_int8_equals_softmax) {
   if (multiplies_int8()) compare(attention_int8, 0.01, 0.06);
 }
 
+// Scores of -800 for seven keys: a maximum taken of the padding, which is far higher, would leave no weights.
+TEST(attention_takes_scores_far_below_zero) {
+  constexpr std::int64_t keys = 7, size = 8;
+  Random random;
+  const auto v = random.halves(at(keys * size));
+  std::vector<Bf16> q(size, bf16_of(10.0F)), k(at(keys * size), bf16_of(-10.0F)), out(size);
+  const Attention job{1, 1, keys, 1, size, 1.0F, q.data(), k.data(), v.data(), out.data()};
+  if (multiplies_bf16()) {
+    attention(job, threads(1));
+    CHECK(error(out, attended(job)) < rounding);
+  }
+  if (multiplies_int8()) {
+    attention_int8(job, threads(1));
+    CHECK(error(out, attended(job)) < 0.01);
+  }
+}
+
 // One key of weight 1 among many of 1/1000: together these weigh more, though none is worth half of a 255th.
 TEST(attention_in_int8_sees_many_small_weights) {
   if (!multiplies_int8()) return;

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 EXACT = ("time",)
 # On a GPU all of a graph becomes narrow, positions in metres too, and these two take no time there.
 EXACT_CUDA = ("time", "detector", "mesh")
+AUTOENCODER = ("vae_encoder", "vae_decoder")
 
 
-def precision_for(role: str, precision: str, device: str) -> str:
+def precision_for(pack: Pack, role: str, precision: str, device: str) -> str:
     """The arithmetic of one network where that of the pack is `precision`."""
     if role in (EXACT_CUDA if kind_of(device) == "cuda" else EXACT):
+        return "fp32"
+    if role in AUTOENCODER and precision == "fp16" and pack.settings.vae.upcast:
         return "fp32"
     return "bf16" if precision == "fp8" and not role.startswith("step") else precision
 
@@ -44,7 +47,7 @@ def open_network(pack: Pack, role: str, choice: Choice, *, threads: int = 0, cac
     """The network of a role, as `choice` says. Raises BackendError."""
     backend, device = choice.backend, choice.device
     arithmetic = arithmetic_of(choice.precision, backend.precisions(device))
-    precision = precision_for(role, arithmetic, device)
+    precision = precision_for(pack, role, arithmetic, device)
     kept = ""
     if cache:
         kept = cache_path(pack, role, backend, device=device, precision=precision, threads=threads)

@@ -59,10 +59,14 @@ class TokenizerSpec:
 
 @dataclass(frozen=True)
 class VaeSettings:
-    """factor: pixels per latent cell; latents = mean * scaling_factor."""
+    """factor: pixels per latent cell; latents = mean * scaling_factor.
+
+    upcast: its inner values leave the range of float16, as those of SDXL's do; diffusers' force_upcast.
+    """
 
     factor: int
     scaling_factor: float
+    upcast: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,7 @@ def _settings(node: Json) -> Settings:
     required = ["crop", "vae", "steps", "guidance", "strength", "negative_prompt", "detector_threshold"]
     required += ["box_scale", "mask", "precision"]
     members = node.some(required)
-    vae = members["vae"].members(["factor", "scaling_factor"])
+    vae = members["vae"].members(["factor", "scaling_factor"], ["upcast"])
     mask = members["mask"].members(["pad", "feather"])
     factor = vae["factor"].integer(1, 64)
     multiple = members["size_multiple"].integer(1, 4096) if "size_multiple" in members else factor
@@ -225,10 +229,11 @@ def _settings(node: Json) -> Settings:
     if multiple % factor or crop % multiple:
         members["crop"].fail(f"a multiple of size_multiple ({multiple}), itself one of vae.factor ({factor})")
     scaling = vae["scaling_factor"].number(1e-6, 1e6)
+    upcast = vae["upcast"].boolean() if "upcast" in vae else False
     known = {*required, "size_multiple", "storage"}
     return Settings(
         crop=crop,
-        vae=VaeSettings(factor, scaling),
+        vae=VaeSettings(factor, scaling, upcast),
         size_multiple=multiple,
         steps=members["steps"].integer(1, 1000),
         guidance=members["guidance"].number(0.0, 100.0),

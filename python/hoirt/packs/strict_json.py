@@ -147,6 +147,11 @@ class Json:
             self.fail(f"an integer from {low} to {high}")
         return self.value
 
+    def boolean(self) -> bool:
+        if not isinstance(self.value, bool):
+            self.fail("true or false")
+        return self.value
+
     def number(self, low: float, high: float) -> float:
         value = self.value
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:

@@ -57,7 +57,7 @@ class Backend:
         missing = []
         for role in pack.manifest.networks:
             if role not in STEP_VARIANTS:
-                narrow = precision_for(role, arithmetic, device)
+                narrow = precision_for(pack, role, arithmetic, device)
                 path = cache_path(pack, role, self, device=device, precision=narrow)
                 if not store.read_all(Path(path)):
                     missing.append(role)
