@@ -12,6 +12,7 @@
 #include "csrc/kernels/latents.h"
 #include "csrc/kernels/pad_edge.h"
 #include "csrc/kernels/paste.h"
+#include "engine/map_jobs.h"
 #include "engine/picture_jobs.h"
 #include "engine/tensor.h"
 
@@ -45,6 +46,8 @@ class Stream {
   // The bytes of `from` into `to`, of the same size; either may be on the host. What is on the host may be changed, or
   // read, as soon as this returns.
   virtual void copy(const Tensor& from, Tensor& to) = 0;
+  // All bytes 0.
+  virtual void clear(Tensor& tensor) = 0;
   virtual std::shared_ptr<const Event> record() = 0;
   // Keeps `owner` until all that was enqueued so far is done; it goes in a later call.
   virtual void keep(std::shared_ptr<const void> owner) noexcept = 0;
@@ -63,6 +66,9 @@ class Stream {
   virtual void paste(const kernels::Paste& paste) = 0;
   virtual void pad_edge(const kernels::PadEdge& pad) = 0;
   virtual void sample_posterior(const kernels::SamplePosterior& sample) = 0;
+  // Maps of a region.
+  virtual void map(const MapJob& job) = 0;
+  virtual void draw(const DrawJob& job) = 0;
   // Whether all values, float32, lie in low..high; NaN does not. Waits.
   virtual bool all_within(const Tensor& values, float low, float high) = 0;
 

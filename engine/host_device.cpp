@@ -27,6 +27,9 @@ class HostStream final : public Stream {
   void copy(const Tensor& from, Tensor& to) override {
     if (to.bytes() > 0) std::memcpy(to.raw(), from.raw(), to.bytes());
   }
+  void clear(Tensor& tensor) override {
+    if (tensor.bytes() > 0) std::memset(tensor.raw(), 0, tensor.bytes());
+  }
   std::shared_ptr<const Event> record() override { return std::make_shared<HostEvent>(); }
   void keep(std::shared_ptr<const void>) noexcept override {}
 
@@ -56,6 +59,8 @@ class HostStream final : public Stream {
   void paste(const kernels::Paste& paste) override { cpu::paste(paste); }
   void pad_edge(const kernels::PadEdge& pad) override { cpu::pad_edge(pad); }
   void sample_posterior(const kernels::SamplePosterior& sample) override { cpu::sample_posterior(sample); }
+  void map(const MapJob& job) override { cpu::map(job); }
+  void draw(const DrawJob& job) override { cpu::draw(job); }
   bool all_within(const Tensor& values, float low, float high) override {
     const float* begin = values.data<float>();
     return std::all_of(begin, begin + values.size(), [=](float value) { return value >= low && value <= high; });

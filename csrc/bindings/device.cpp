@@ -81,6 +81,18 @@ void register_device(py::module_& module) {
       .def("copy", &copy, py::arg("source"), py::arg("target"),
            "The values of an array into a DeviceTensor of its shape and dtype, in the order of stream().")
       .def("empty", &empty, py::arg("shape"), py::arg("dtype") = "float32", "Memory with any content.")
+      .def(
+          "zeros",
+          [](Device& self, const IntegerSequence& shape, const std::string& dtype) {
+            DeviceTensor made = empty(self, shape, dtype);
+            {
+              const py::gil_scoped_release release;
+              self.stream().clear(made.tensor);
+            }
+            made.ready = self.stream().record();
+            return made;
+          },
+          py::arg("shape"), py::arg("dtype") = "float32", "Memory full of zeros.")
       .def("synchronize", [](Device& self) { self.stream().synchronize(); }, py::call_guard<py::gil_scoped_release>(),
            "Waits for all that was enqueued on stream(). Raises BackendError if it failed.")
       .def("stream", [](Device& self) { return reinterpret_cast<std::uintptr_t>(self.stream().handle()); },

@@ -16,6 +16,7 @@ PYBIND11_MODULE(_core, module) {
   register_random(module);
   register_image(module);
   register_pictures(module);
+  register_maps(module);
   register_raster(module);
   register_skin(module);
   register_encode(module);

@@ -15,6 +15,7 @@ void register_network(pybind11::module_& module);
 void register_denoise_loop(pybind11::module_& module);
 void register_random(pybind11::module_& module);
 void register_pictures(pybind11::module_& module);
+void register_maps(pybind11::module_& module);
 void register_image(pybind11::module_& module);
 void register_raster(pybind11::module_& module);
 void register_skin(pybind11::module_& module);

@@ -4,14 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <memory>
 #include <optional>
 #include <string>
 
-#include "csrc/bindings/arguments.h"
-#include "csrc/bindings/convert.h"
-#include "csrc/bindings/device_tensor.h"
-#include "csrc/bindings/dlpack_exchange.h"
+#include "csrc/bindings/here.h"
 #include "csrc/bindings/module.h"
 
 namespace py = pybind11;
@@ -20,37 +16,6 @@ namespace hoirt::bindings {
 namespace {
 
 using Box = std::array<float, 4>;
-
-constexpr std::int64_t most_extent = 1 << 20;
-
-// The device of the first argument, and all arguments there.
-struct Here {
-  std::shared_ptr<Device> device;
-
-  explicit Here(const py::object& first, const std::string& name)
-      : device(device_of(py::isinstance<py::array>(first) ? Place{} : dlpack_place(first, name).value_or(Place{}))) {}
-
-  Tensor take(const py::object& object, const std::string& name) const {
-    const Tensor tensor = argument_from(object, name, device->place());
-    const py::gil_scoped_release release;
-    return resident(tensor, device->stream());
-  }
-  Tensor make(const Shape& shape, DType dtype) const { return device->stream().allocate(shape, dtype); }
-  // What Python gets of a result.
-  py::object give(const Tensor& tensor) const {
-    if (tensor.place().host()) return view_of(tensor);
-    return py::cast(DeviceTensor{tensor, device->stream().record()});
-  }
-};
-
-void require(bool fine, const std::string& message) {
-  if (!fine) throw InputError(message);
-}
-
-bool fits(const Shape& shape, std::size_t rank) {
-  return shape.size() == rank &&
-         std::all_of(shape.begin(), shape.end(), [](std::int64_t extent) { return extent >= 1 && extent <= most_extent; });
-}
 
 kernels::Filter filter_from(const std::string& name) {
   if (name == "nearest") return kernels::Filter::nearest;
@@ -91,8 +56,6 @@ py::object resize(const ArrayLike& array, const IntegerSequence& size, const std
   }
   return here.give(out);
 }
-
-bool is_mask(const Tensor& tensor) { return tensor.dtype() == DType::u8 || tensor.dtype() == DType::boolean; }
 
 py::object normalise(const ArrayLike& pixels, const OptionalArray& holes, std::int64_t channels, float divisor, float offset,
                      const std::string& dtype) {

@@ -1,4 +1,4 @@
-// The kernels of csrc/kernels on the CPU: plain loops on the calling thread, so the bits never depend on threads.
+// The kernels of csrc/kernels on the CPU: plain loops on the calling thread but where it says so.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,12 @@ void normalise(const NormaliseJob& job);
 void colours(const ColoursJob& job);
 void pad_edge(const kernels::PadEdge& job);
 void sample_posterior(const kernels::SamplePosterior& job);
+
+// On all cores; the bits do not depend on their number.
+void distance(const DistanceJob& job);
+void map(const MapJob& job);
+// Throws InputError for a mesh that rasterize() refuses.
+void draw(const DrawJob& job);
 
 void copy_items(const kernels::CopyItems& copy);
 void broadcast(const kernels::Broadcast& broadcast);

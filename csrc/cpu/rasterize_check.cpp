@@ -47,6 +47,18 @@ void check_vertices(const Shape& shape, DType dtype) {
   }
 }
 
+void check_positions(const Tensor& vertices) {
+  const auto check = [&](const auto* values) {
+    for (std::size_t i = 0; i < vertices.size(); ++i) {
+      if (!(std::abs(values[i]) <= farthest)) {
+        throw InputError("vertex " + std::to_string(i / 3) + " holds NaN or infinity, or lies beyond 1e30 metres");
+      }
+    }
+  };
+  if (vertices.dtype() == DType::f32) check(vertices.data<float>());
+  else check(vertices.data<double>());
+}
+
 void check_faces(const Tensor& faces, std::int64_t count) {
   if (faces.rank() != 2 || faces.dim(1) != 3) {
     throw InputError("faces must have shape (F, 3), not " + to_string(faces.shape()));

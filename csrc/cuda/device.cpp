@@ -204,6 +204,11 @@ void CudaStream::copy(const Tensor& from, Tensor& to) {
   check(cudaMemcpyAsync(to.raw(), from.raw(), to.bytes(), cudaMemcpyDeviceToDevice, stream_), "a copy failed");
 }
 
+void CudaStream::clear(Tensor& tensor) {
+  const DeviceScope scope(pool_->index());
+  check(cudaMemsetAsync(tensor.raw(), 0, tensor.bytes(), stream_), "memory could not be cleared");
+}
+
 void CudaStream::upload(const Tensor& from, Tensor& to) {
   handle_->refuse_recording("an upload");  // a replay would read staging memory that holds something else
   const std::lock_guard lock(mutex_);
@@ -248,65 +253,20 @@ void CudaStream::keep(std::shared_ptr<const void> owner) noexcept {
   }
 }
 
-void CudaStream::select(const kernels::SelectRow& select) {
-  const DeviceScope scope(pool_->index());
-  select_row(select, stream_);
-}
-
-void CudaStream::copy_items(const kernels::CopyItems& copy) {
-  const DeviceScope scope(pool_->index());
-  cuda::copy_items(copy, stream_);
-}
-
-void CudaStream::broadcast(const kernels::Broadcast& broadcast) {
-  const DeviceScope scope(pool_->index());
-  cuda::broadcast(broadcast, stream_);
-}
-
-void CudaStream::feed(const kernels::FeedStep& feed) {
-  const DeviceScope scope(pool_->index());
-  feed_step(feed, stream_);
-}
-
-void CudaStream::guided_step(const kernels::GuidedStep& step) {
-  const DeviceScope scope(pool_->index());
-  cuda::guided_step(step, stream_);
-}
-
-void CudaStream::resize(const ResizeJob& job) {
-  const DeviceScope scope(pool_->index());
-  cuda::resize(job, stream_);
-}
-
-void CudaStream::match_colours(const ColourJob& job) {
-  const DeviceScope scope(pool_->index());
-  cuda::match_colours(job, stream_);
-}
-
-void CudaStream::normalise(const NormaliseJob& job) {
-  const DeviceScope scope(pool_->index());
-  cuda::normalise(job, stream_);
-}
-
-void CudaStream::colours(const ColoursJob& job) {
-  const DeviceScope scope(pool_->index());
-  cuda::colours(job, stream_);
-}
-
-void CudaStream::paste(const kernels::Paste& paste) {
-  const DeviceScope scope(pool_->index());
-  cuda::paste(paste, stream_);
-}
-
-void CudaStream::pad_edge(const kernels::PadEdge& pad) {
-  const DeviceScope scope(pool_->index());
-  cuda::pad_edge(pad, stream_);
-}
-
-void CudaStream::sample_posterior(const kernels::SamplePosterior& sample) {
-  const DeviceScope scope(pool_->index());
-  cuda::sample_posterior(sample, stream_);
-}
+void CudaStream::select(const kernels::SelectRow& job) { enqueue(cuda::select_row, job); }
+void CudaStream::copy_items(const kernels::CopyItems& job) { enqueue(cuda::copy_items, job); }
+void CudaStream::broadcast(const kernels::Broadcast& job) { enqueue(cuda::broadcast, job); }
+void CudaStream::feed(const kernels::FeedStep& job) { enqueue(cuda::feed_step, job); }
+void CudaStream::guided_step(const kernels::GuidedStep& job) { enqueue(cuda::guided_step, job); }
+void CudaStream::resize(const ResizeJob& job) { enqueue(cuda::resize, job); }
+void CudaStream::match_colours(const ColourJob& job) { enqueue(cuda::match_colours, job); }
+void CudaStream::normalise(const NormaliseJob& job) { enqueue(cuda::normalise, job); }
+void CudaStream::colours(const ColoursJob& job) { enqueue(cuda::colours, job); }
+void CudaStream::paste(const kernels::Paste& job) { enqueue(cuda::paste, job); }
+void CudaStream::pad_edge(const kernels::PadEdge& job) { enqueue(cuda::pad_edge, job); }
+void CudaStream::sample_posterior(const kernels::SamplePosterior& job) { enqueue(cuda::sample_posterior, job); }
+void CudaStream::map(const MapJob& job) { enqueue(cuda::map, job); }
+void CudaStream::draw(const DrawJob& job) { enqueue(cuda::draw, job); }
 
 bool CudaStream::all_within(const Tensor& values, float low, float high) {
   handle_->refuse_recording("a check");

@@ -85,6 +85,7 @@ class CudaStream final : public Stream {
   void* handle() const override { return stream_; }
   Tensor allocate(const Shape& shape, DType dtype) override;
   void copy(const Tensor& from, Tensor& to) override;
+  void clear(Tensor& tensor) override;
   std::shared_ptr<const hoirt::Event> record() override;
   void keep(std::shared_ptr<const void> owner) noexcept override;
   void select(const kernels::SelectRow& select) override;
@@ -99,6 +100,8 @@ class CudaStream final : public Stream {
   void paste(const kernels::Paste& paste) override;
   void pad_edge(const kernels::PadEdge& pad) override;
   void sample_posterior(const kernels::SamplePosterior& sample) override;
+  void map(const MapJob& job) override;
+  void draw(const DrawJob& job) override;
   bool all_within(const Tensor& values, float low, float high) override;
   std::int32_t* flag() override { return flag_; }
   void end_step(std::size_t index) override;
@@ -106,6 +109,11 @@ class CudaStream final : public Stream {
   std::unique_ptr<Graph> capture(const std::function<void()>& body) override;
 
  private:
+  template <typename Job>
+  void enqueue(void (*launch)(const Job&, void*), const Job& job) {
+    const DeviceScope scope(pool_->index());
+    launch(job, stream_);
+  }
   void upload(const Tensor& from, Tensor& to);
   void download(const Tensor& from, Tensor& to);
 

@@ -10,6 +10,7 @@
 #include "csrc/kernels/pad_edge.h"
 #include "csrc/kernels/paste.h"
 #include "csrc/kernels/philox.h"
+#include "engine/map_jobs.h"
 #include "engine/picture_jobs.h"
 
 namespace hoirt::cuda {
@@ -34,6 +35,8 @@ void normalise(const NormaliseJob& job, void* stream);
 void colours(const ColoursJob& job, void* stream);
 void pad_edge(const kernels::PadEdge& job, void* stream);
 void sample_posterior(const kernels::SamplePosterior& job, void* stream);
+void map(const MapJob& job, void* stream);
+void draw(const DrawJob& job, void* stream);
 
 // Throws BackendError if this module holds no kernels that the current device runs.
 void check_kernels();

@@ -42,6 +42,7 @@ Raster rasterize(const Scene& scene, const Wanted& wanted, int threads);
 
 // What a scene must be, for every launcher. Each throws InputError; the last returns the number of frames.
 void check_vertices(const Shape& shape, DType dtype);
+void check_positions(const Tensor& vertices);  // on the host
 void check_faces(const Tensor& faces, std::int64_t vertex_count);
 void check_instances(const Tensor& instances, std::int64_t face_count);
 std::int64_t check_views(std::int64_t meshes, const std::vector<Camera>& cameras, const View& view);

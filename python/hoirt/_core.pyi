@@ -26,12 +26,19 @@ __all__: list[str] = [
     "StepTable",
     "Tensor",
     "all_finite",
+    "any_set",
     "coloured_depth",
     "coloured_instances",
     "coloured_normals",
     "colours",
+    "cut_into",
+    "distance",
+    "draw_depth",
     "draw_hands",
+    "grow",
     "hand_depth",
+    "lay_into",
+    "look_up_into",
     "match_colours",
     "normalise",
     "open_backend",
@@ -46,6 +53,8 @@ __all__: list[str] = [
     "resize",
     "sample_posterior",
     "skin",
+    "soften",
+    "touched",
 ]
 
 class Tensor:
@@ -255,6 +264,12 @@ class Device:
     def upload(self, array: numpy.typing.ArrayLike) -> DeviceTensor:
         """
         The array on this device, in the order of its stream(); what is there already is shared, not copied.
+        """
+    def zeros(
+        self, shape: collections.abc.Iterable[typing.SupportsIndex], dtype: str = "float32"
+    ) -> DeviceTensor:
+        """
+        Memory full of zeros.
         """
     @property
     def device(self) -> str:
@@ -509,6 +524,11 @@ def all_finite(array: numpy.typing.ArrayLike) -> bool:
     Whether no value of a float32 array is NaN or infinite; waits for a device.
     """
 
+def any_set(mask: numpy.typing.ArrayLike) -> bool:
+    """
+    Whether any pixel of `mask` (H, W) is set; waits for a device.
+    """
+
 def coloured_depth(
     depth: numpy.typing.ArrayLike,
     colours: numpy.typing.ArrayLike,
@@ -548,6 +568,38 @@ def colours(
     NaN stays.
     """
 
+def cut_into(
+    map: DeviceTensor,
+    inside: numpy.typing.ArrayLike,
+    opacity: numpy.typing.ArrayLike,
+    top: typing.SupportsInt | typing.SupportsIndex,
+    left: typing.SupportsInt | typing.SupportsIndex,
+) -> typing.Any:
+    """
+    `opacity` float32 (h, w) where `inside` (h, w) is more than 0.5, else 0; there `map`, a DeviceTensor uint8
+    (H, W), becomes 1.
+    """
+
+def distance(mask: numpy.typing.ArrayLike, radius: typing.SupportsIndex) -> typing.Any:
+    """
+    Distance in pixels, float32 (H, W), from every pixel of `mask` (H, W), bool or uint8 with sides up to 16384, to
+    the nearest one that is set: exact up to `radius`, more beyond, at most 2 (radius + 1). An array on a device
+    gives a DeviceTensor, here and below. Raises InputError.
+    """
+
+def draw_depth(
+    meshes: collections.abc.Sequence[tuple[numpy.typing.ArrayLike, numpy.typing.ArrayLike]],
+    *,
+    intrinsics: numpy.typing.ArrayLike,
+    size: collections.abc.Iterable[typing.SupportsIndex],
+    device: Device | None = None,
+) -> typing.Any:
+    """
+    Depth uint8 (H, W) of hands from far to near, [(vertices (V, 3), faces (F, 3)), ...] on the CPU, under cameras
+    `intrinsics` (N, 4): each is drawn by rasterize() without its back faces, and all become hand_depth()'s, rounded.
+    With a `device` it is done there. Raises InputError for what rasterize() refuses.
+    """
+
 def draw_hands(
     below: numpy.typing.ArrayLike | None,
     size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
@@ -566,6 +618,11 @@ def draw_hands(
     joints float64 (N, 21, 2) in pixels, depth float64 (N, 21) or None; see hoirt.render.draw.draw_hand.
     """
 
+def grow(mask: numpy.typing.ArrayLike, radius: typing.SupportsIndex) -> typing.Any:
+    """
+    `mask` (H, W), bool or uint8, dilated by a disc of `radius` pixels, bool.
+    """
+
 def hand_depth(
     depth: numpy.typing.ArrayLike,
     instances: numpy.typing.ArrayLike | None,
@@ -577,6 +634,31 @@ def hand_depth(
     """
     uint8 (N, H, W) of depth float32 (N, H, W) with instances int32 (N, H, W), or of depth (N, M, H, W),
     hands from far to near, with None; see hoirt.render.encode.hand_depth.
+    """
+
+def lay_into(
+    map: DeviceTensor,
+    part: numpy.typing.ArrayLike,
+    top: typing.SupportsInt | typing.SupportsIndex,
+    left: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Lays what is not 0 of `part` uint8 (h, w) over `map`, a DeviceTensor uint8 (H, W).
+    """
+
+def look_up_into(
+    map: DeviceTensor,
+    region: numpy.typing.ArrayLike,
+    crop: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
+    ],
+    window: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
+    ],
+) -> None:
+    """
+    Sets the pixels of `map`, a DeviceTensor uint8 (H, W) over `window`, that see more than 0.5 in `region` float32
+    (h, w) over `crop`; both are left, top, width, height in pixels of a picture.
     """
 
 def match_colours(
@@ -758,6 +840,19 @@ def skin(
     `weights` (V, J) and `parents` (J,), -1 for the root. float32, or float64 that is rounded to it.
     `threads` 0 takes all cores; the bits do not depend on it. Raises InputError for wrong shapes, dtypes
     and NaN.
+    """
+
+def soften(
+    mask: numpy.typing.ArrayLike, width: typing.SupportsFloat | typing.SupportsIndex, *, fade_at_border: bool
+) -> typing.Any:
+    """
+    Opacity float32 (H, W) of `mask`: 0 outside, rising smoothly over `width` pixels inside; with a width below 1 it
+    is 0 or 1. `fade_at_border`: what lies beyond the array is outside.
+    """
+
+def touched(mask: numpy.typing.ArrayLike, factor: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+    """
+    float32 (N, 1, H / factor, W / factor): 1 where any pixel of a cell of `mask` (N, H, W) is set.
     """
 
 __version__: str = "0.1.0"

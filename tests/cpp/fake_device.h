@@ -151,6 +151,7 @@ class FakeStream final : public Stream {
     });
   }
   // Not part of the loop.
+  void clear(Tensor&) override {}
   void resize(const ResizeJob&) override {}
   void match_colours(const ColourJob&) override {}
   void normalise(const NormaliseJob&) override {}
@@ -158,6 +159,8 @@ class FakeStream final : public Stream {
   void paste(const kernels::Paste&) override {}
   void pad_edge(const kernels::PadEdge&) override {}
   void sample_posterior(const kernels::SamplePosterior&) override {}
+  void map(const MapJob&) override {}
+  void draw(const DrawJob&) override {}
   bool all_within(const Tensor& values, float low, float high) override {
     synchronize();
     return worker_->all_within(Tensor::borrow(const_cast<void*>(real(values.raw())), values.shape(), values.dtype(), nullptr),

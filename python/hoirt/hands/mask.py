@@ -29,42 +29,30 @@ def visible_hand(hand: Hand, crop: Window, window: Window, size: tuple[int, int]
 
 def grow(mask: Mask, radius: int) -> Mask:
     """`mask` (h, w) dilated by a disc of `radius` pixels."""
-    return distance(mask, radius) <= radius
+    from hoirt import _core
+
+    return np.asarray(_core.grow(mask, radius))
 
 
 def soften(mask: Mask, width: float, *, fade_at_border: bool) -> NDArray[np.float32]:
     """Opacity float32 (h, w): 0 outside, rising smoothly over `width` pixels inside, so the edge lies in the
-    mask.
+    mask; with a width below 1 it is 0 or 1.
 
     `fade_at_border` says whether what lies beyond the array counts as outside: yes for a crop, no for a
     picture.
     """
-    if width < 1:
-        return mask.astype(np.float32)
-    limit = int(np.ceil(width))
-    outside = np.pad(~mask, 1, constant_values=fade_at_border)
-    ramp = np.clip(distance(outside, limit)[1:-1, 1:-1] / np.float32(width + 1), 0, 1)
-    return np.asarray(ramp * ramp * (3 - 2 * ramp), np.float32)
+    from hoirt import _core
+
+    return np.asarray(_core.soften(mask, width, fade_at_border=fade_at_border))
 
 
 def distance(mask: Mask, limit: int) -> NDArray[np.float32]:
     """Euclidean distance in pixels from every pixel to the nearest True one, exact up to `limit`, larger
     beyond.
-
-    Two passes: along columns, then along rows the smallest dx^2 + dy^2.
     """
-    far = np.float32(2 * (limit + 1))
-    along = np.where(mask, np.float32(0), far)
-    columns = along.copy()
-    for step in range(1, limit + 1):
-        np.minimum(columns[step:], along[:-step] + step, out=columns[step:])
-        np.minimum(columns[:-step], along[step:] + step, out=columns[:-step])
-    squares = columns * columns
-    best = squares.copy()
-    for step in range(1, limit + 1):
-        np.minimum(best[:, step:], squares[:, :-step] + step * step, out=best[:, step:])
-        np.minimum(best[:, :-step], squares[:, step:] + step * step, out=best[:, :-step])
-    return np.asarray(np.sqrt(best), np.float32)
+    from hoirt import _core
+
+    return np.asarray(_core.distance(mask, limit))
 
 
 def _lookup(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hoirt.hands.hand import Hand
+from hoirt.hands.mask import grow, soften, visible_hand
 from hoirt.hands.window import Window
 from hoirt.imaging import resize
 from hoirt.pipeline.colour import match_colours
@@ -51,9 +53,62 @@ class HostArrays:
         """One item of the first axis."""
         return array[index]
 
+    def stack(self, parts: Sequence[Any]) -> Any:
+        """Arrays of one shape as the items of one."""
+        return np.stack(parts)
+
+    def zeros(self, size: tuple[int, int]) -> Any:
+        """An empty map, uint8 (h, w)."""
+        return np.zeros(size, np.uint8)
+
     def look(self, picture: Any, windows: Sequence[Window], size: tuple[int, int]) -> Any:
         """The windows of a picture (H, W, 3), uint8 (N, h, w, 3); see `Window.look`."""
         return np.stack([window.look(picture, size) for window in windows])
+
+    def look_at(self, map: Any, window: Window, size: tuple[int, int], *, smooth: bool = True) -> Any:
+        """A window of a map (H, W), uint8 (h, w); see `Window.look`."""
+        return window.look(map, size, smooth=smooth)
+
+    def see(self, map: Any, hand: Hand, crop: Window, window: Window) -> None:
+        """Sets the pixels of a map uint8 (h, w) over `window` where the hand was seen in its `crop`."""
+        map[visible_hand(hand, crop, window, map.shape)] = 1
+
+    def grow(self, mask: Any, radius: int) -> Any:
+        """The pixels of a mask or map (h, w) that are not 0, dilated by a disc, bool."""
+        return grow(mask, radius)
+
+    def any(self, mask: Any) -> bool:
+        """Whether any pixel of a mask (h, w) is set."""
+        return bool(mask.any())
+
+    def touched(self, masks: Any, factor: int) -> Any:
+        """float32 (N, 1, h / factor, w / factor): 1 where any pixel of the cell of masks (N, h, w) is set."""
+        count, height, width = masks.shape
+        cells = masks.reshape(count, height // factor, factor, width // factor, factor)
+        return np.asarray(cells.any(axis=(2, 4)), np.float32)[:, None]
+
+    def soften(self, mask: Any, width: float, *, fade_at_border: bool) -> Any:
+        """See `hoirt.hands.mask`."""
+        return soften(mask, width, fade_at_border=fade_at_border)
+
+    def lay(self, map: Any, part: Any, rows: slice, columns: slice) -> None:
+        """Lays what is not 0 of a part, stretched to the rows and columns, over a map uint8 (H, W)."""
+        stretched = resize(part, (rows.stop - rows.start, columns.stop - columns.start), smooth=False)
+        np.copyto(map[rows, columns], stretched, where=stretched > 0)
+
+    def part(self, map: Any, rows: slice, columns: slice) -> Any:
+        """Rows and columns of a map uint8 (H, W), as float32."""
+        return map[rows, columns].astype(np.float32)
+
+    def cut(self, inside: Any, opacity: Any, box: Box, map: Any, top: int, left: int) -> Any:
+        """The box of the opacity, resampled to the size of `inside` (h, w) float32, where that is more than
+        0.5, else 0. There the map uint8 (H, W) becomes 1. None if it is known that there is nothing.
+        """
+        within = inside > 0.5
+        if not within.any():
+            return None
+        map[top : top + within.shape[0], left : left + within.shape[1]] |= within
+        return np.where(within, resize(opacity, within.shape, box=box), np.float32(0))
 
     def planes(self, pictures: Any, holes: Any) -> Any:
         """-1..1 float32 (2 N, 3, h, w) of pictures (N, h, w, 3): first with their holes (N, h, w) grey, then

@@ -73,7 +73,7 @@ class _Batches:
                 for job, one in zip(jobs, painted, strict=True):
                     with self._guard(job.item, results):
                         job.check_cancel()
-                        results[job.item.index] = result(job, one, float(job.strength))
+                        results[job.item.index] = result(self._models, job, one, float(job.strength))
                 return
         for job in jobs:
             with self._guard(job.item, results):

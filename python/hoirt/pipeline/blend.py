@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hoirt.hands.mask import soften
-from hoirt.imaging import resize
 from hoirt.pipeline.arrays import Arrays
 from hoirt.pipeline.regions import Region
 
 _BAND = 256  # rows at a time: a hand that fills an 8k picture must not need gigabytes
 
 
-def blend(arrays: Arrays, pixels: Any, changed: NDArray[np.uint8], region: Region, colours: Any) -> None:
+def blend(arrays: Arrays, pixels: Any, changed: Any, region: Region, colours: Any) -> None:
     """Writes a region's `colours` (h, w, 3), float32 0..255 at working size, into `pixels` (H, W, 3) in
-    place; both where `arrays` works.
+    place; all where `arrays` works.
 
     Sets `changed` (H, W) to 1 over the region's mask; pixels outside are not touched.
     """
     window = region.window
-    opacity = soften(region.mask, region.feather, fade_at_border=not region.whole)
-    hole = region.mask.astype(np.float32)
+    opacity = arrays.soften(region.mask, region.feather, fade_at_border=not region.whole)
+    hole = arrays.soften(region.mask, 0.0, fade_at_border=False)  # 0 or 1
     rows, columns = window.clipped((changed.shape[0], changed.shape[1]))
     scale_x, scale_y = hole.shape[1] / window.width, hole.shape[0] / window.height
     for start in range(rows.start, rows.stop, _BAND):
@@ -36,11 +31,9 @@ def blend(arrays: Arrays, pixels: Any, changed: NDArray[np.uint8], region: Regio
             min((band.stop - window.top) * scale_y, hole.shape[0]),
         )
         if region.outline is not None:
-            inside = region.outline[band, columns]
+            inside = arrays.part(region.outline, band, columns)
         else:
-            inside = resize(hole, size, box=box) > 0.5
-        if not inside.any():
-            continue
-        alpha = np.where(inside, resize(opacity, size, box=box), np.float32(0))
-        arrays.paste(pixels, arrays.resize(colours, size, box), alpha, band.start, columns.start)
-        changed[band, columns] |= inside
+            inside = arrays.resize(hole, size, box)
+        alpha = arrays.cut(inside, opacity, box, changed, band.start, columns.start)
+        if alpha is not None:
+            arrays.paste(pixels, arrays.resize(colours, size, box), alpha, band.start, columns.start)

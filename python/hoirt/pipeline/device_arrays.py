@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hoirt.hands.hand import Hand
 from hoirt.hands.window import Window
 from hoirt.pipeline.arrays import Box, Floats
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class DeviceArrays:
     """The operations of `HostArrays` on DeviceTensors.
 
-    Work is enqueued on the device's own stream; nothing waits but get() and finite().
+    Work is enqueued on the device's own stream; nothing waits but get(), any() and finite().
     """
 
     def __init__(self, device: Device) -> None:
@@ -31,6 +32,8 @@ class DeviceArrays:
         return self.device.upload(array)
 
     def get(self, array: Any) -> NDArray[Any]:
+        if isinstance(array, np.ndarray):
+            return array
         values: NDArray[Any] = self.put(array).numpy()
         return values
 
@@ -61,23 +64,81 @@ class DeviceArrays:
             for part, count in zip(flat, counts, strict=True):
                 self.device.copy(part.rows(item * count, (item + 1) * count), rows.rows(at, at + count))
                 at += count
-        return made
+        return self.put(made)
 
     def split(self, array: Any, counts: Sequence[int]) -> list[Any]:
         whole, ends = self.put(array), np.cumsum(counts)
         return [whole.rows(int(end) - count, int(end)) for end, count in zip(ends, counts, strict=True)]
 
+    def stack(self, parts: Sequence[Any]) -> Any:
+        return self.join([here.reshape((1, *here.shape)) for here in map(self.put, parts)])
+
+    def zeros(self, size: tuple[int, int]) -> Any:
+        return self.device.zeros(size, "uint8")
+
     def look(self, picture: Any, windows: Sequence[Window], size: tuple[int, int]) -> Any:
+        whole = self.put(picture)
+        return self.stack([self._look(whole, window, size, "bicubic") for window in windows])
+
+    def look_at(self, map: Any, window: Window, size: tuple[int, int], *, smooth: bool = True) -> Any:
+        whole = self.put(map)
+        seen = self._look(whole.reshape((*whole.shape, 1)), window, size, "bicubic" if smooth else "nearest")
+        return seen.reshape(size)
+
+    def _look(self, whole: Any, window: Window, size: tuple[int, int], filter: str) -> Any:
         from hoirt import _core
 
-        whole = self.put(picture)
-        made = self.device.empty((len(windows), *size, whole.shape[2]), "uint8")
-        for index, window in enumerate(windows):
-            seen = window.seen((whole.shape[0], whole.shape[1]), size)
-            inner = _core.resize(whole, seen.size, box=seen.box, filter="bicubic")
-            padded = _core.pad_edge(inner, size, seen.top, seen.left)
-            self.device.copy(padded, self.item(made, index))
-        return made
+        seen = window.seen((whole.shape[0], whole.shape[1]), size)
+        inner = _core.resize(whole, seen.size, box=seen.box, filter=filter)
+        return self.put(_core.pad_edge(inner, size, seen.top, seen.left))
+
+    def see(self, map: Any, hand: Hand, crop: Window, window: Window) -> None:
+        from hoirt import _core
+
+        if hand.region is not None:
+            _core.look_up_into(map, hand.region, crop=_corners(crop), window=_corners(window))
+
+    def grow(self, mask: Any, radius: int) -> Any:
+        from hoirt import _core
+
+        return self.put(_core.grow(self.put(mask), radius))
+
+    def any(self, mask: Any) -> bool:
+        from hoirt import _core
+
+        return _core.any_set(self.put(mask))
+
+    def touched(self, masks: Any, factor: int) -> Any:
+        from hoirt import _core
+
+        return self.put(_core.touched(self.put(masks), factor))
+
+    def soften(self, mask: Any, width: float, *, fade_at_border: bool) -> Any:
+        from hoirt import _core
+
+        return self.put(_core.soften(self.put(mask), width, fade_at_border=fade_at_border))
+
+    def lay(self, map: Any, part: Any, rows: slice, columns: slice) -> None:
+        from hoirt import _core
+
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        stretched = _core.resize(self.put(part), size, filter="nearest")
+        _core.lay_into(map, stretched, rows.start, columns.start)
+
+    def part(self, map: Any, rows: slice, columns: slice) -> Any:
+        from hoirt import _core
+
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        taken = self.put(_core.resize(self.put(map), size, box=box, filter="nearest"))
+        floats = _core.normalise(taken.reshape((1, *size, 1)), channels=1, divisor=1.0, offset=0.0)
+        return self.put(floats).reshape(size)
+
+    def cut(self, inside: Any, opacity: Any, box: Box, map: Any, top: int, left: int) -> Any:
+        from hoirt import _core
+
+        within = self.put(inside)
+        return self.put(_core.cut_into(map, within, self.resize(opacity, within.shape, box), top, left))
 
     def planes(self, pictures: Any, holes: Any) -> Any:
         from hoirt import _core
@@ -88,7 +149,8 @@ class DeviceArrays:
     def hint(self, depths: Any) -> Any:
         from hoirt import _core
 
-        return self.put(_core.normalise(self.put(depths[..., None]), divisor=255.0, offset=0.0))
+        here = self.put(depths)
+        return self.put(_core.normalise(here.reshape((*here.shape, 1)), divisor=255.0, offset=0.0))
 
     def sample(self, mean: Any, logvar: Any, noise: Any, scale: float) -> Any:
         from hoirt import _core
@@ -125,6 +187,10 @@ class DeviceArrays:
         from hoirt import _core
 
         _core.paste_into(picture, self.put(patch), self.put(alpha), top, left)
+
+
+def _corners(window: Window) -> tuple[int, int, int, int]:
+    return window.left, window.top, window.width, window.height
 
 
 class Downloading:

@@ -106,16 +106,18 @@ class Inpainter:
             released; None takes the posterior's mean and every latent cell that the mask touches.
         """
         arrays, count = self._arrays, len(regions)
-        holes = np.stack([region.mask for region in regions])
+        holes = arrays.stack([region.mask for region in regions])
         size = (holes.shape[1], holes.shape[2])
         pictures = arrays.look(picture, [region.window for region in regions], size)
         moments = self._encoder.run({"image": arrays.planes(pictures, holes)})
         noise = None if posterior is None else np.concatenate(posterior)
         latents = arrays.sample(moments["mean"], moments["logvar"], noise, self._scaling)
         masked, known = arrays.split(latents, [count, count])
-        find = _touched if posterior is None else _nearest
-        mask = arrays.put(find(holes, self.factor))
-        depths = arrays.hint(np.stack([region.depth for region in regions]))
+        if posterior is None:
+            mask = arrays.touched(holes, self.factor)
+        else:
+            mask = arrays.put(_nearest(np.stack([region.mask for region in regions]), self.factor))
+        depths = arrays.hint(arrays.stack([region.depth for region in regions]))
         return Encoded(
             known=known,
             inpaint=arrays.join([mask, masked], axis=1),
@@ -225,13 +227,6 @@ def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:
             f"noise has shape {noise.shape}; this call needs {shape}: "
             "streams, regions, channels, height, width"
         )
-
-
-def _touched(holes: NDArray[np.bool_], factor: int) -> Floats:
-    """(N, 1, h / factor, w / factor): 1 where any pixel of the latent cell is regenerated."""
-    count, height, width = holes.shape
-    cells = holes.reshape(count, height // factor, factor, width // factor, factor)
-    return np.asarray(cells.any(axis=(2, 4)), np.float32)[:, None]
 
 
 def _nearest(holes: NDArray[np.bool_], factor: int) -> Floats:

@@ -85,7 +85,7 @@ class Models:
             self.settings.detector_threshold,
             landmarker=detector,
         )
-        self.plan = RegionPlanner(self.settings)
+        self.plan = RegionPlanner(self.settings, self.arrays)
         self.inpaint = Inpainter(networks, self.settings.vae, open_one, self.arrays)
         self.parallel_strengths = choice.device != "cpu"
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hoirt.hands.hand import Hand
-from hoirt.hands.mask import Mask, grow, visible_hand
+from hoirt.hands.mask import Mask
 from hoirt.hands.render import draw_depth
 from hoirt.hands.window import Box, Window
-from hoirt.imaging import resize
 
 if TYPE_CHECKING:
     from hoirt.packs import Settings as PackSettings
+    from hoirt.pipeline.arrays import Arrays
 
 _FRAME_CROPS = 4  # a whole picture is worked on at no more than this many crops a side
 _TOGETHER = 0.25  # overlap from which two hands are regenerated together
@@ -24,7 +24,7 @@ _SHOWN_SIDE = 1024  # depth maps for the result are drawn at no more than this a
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One item of the denoising batch.
+    """One item of the denoising batch; its maps lie where the pipeline runs.
 
     Attributes:
         index: of the hand, or of the first one, for its seed.
@@ -32,7 +32,8 @@ class Region:
         window: the part of the picture.
         depth: uint8 (h, w) at working size, the condition.
         mask: bool (h, w) at working size, True = regenerate.
-        outline: bool (H, W) of the picture if the caller drew the mask; its exact pixels then count.
+        outline: uint8 (H, W) of the picture, 255 in the mask, if the caller drew it; its exact pixels then
+            count.
         feather: width of the soft edge in working pixels.
         whole: the window is the picture itself, so its border is no seam.
     """
@@ -40,9 +41,9 @@ class Region:
     index: int
     hands: tuple[int, ...]
     window: Window
-    depth: NDArray[np.uint8]
-    mask: Mask
-    outline: Mask | None
+    depth: Any
+    mask: Any
+    outline: Any
     feather: float
     whole: bool
 
@@ -50,7 +51,8 @@ class Region:
 class RegionPlanner:
     """Cuts pictures into regions by the pack's settings."""
 
-    def __init__(self, settings: PackSettings) -> None:
+    def __init__(self, settings: PackSettings, arrays: Arrays) -> None:
+        self._arrays = arrays
         self._crop = settings.crop
         self._frame = _FRAME_CROPS * settings.crop
         self._multiple = settings.size_multiple
@@ -69,10 +71,12 @@ class RegionPlanner:
         if not hands and depth is not None and depth.any():
             bounds = _bounds(depth > 0 if mask is None else mask | (depth > 0))
             squares = [((), Window.around(bounds, self._box_scale))]
+        depth, outline = self._put(depth, mask)
         regions = [
-            self._region(group, square, working, hands, depth, mask, whole=False) for group, square in squares
+            self._region(group, square, working, hands, depth, outline, whole=False)
+            for group, square in squares
         ]
-        return [region for region in regions if region.mask.any()]
+        return [region for region in regions if self._arrays.any(region.mask)]
 
     def frame(
         self, size: tuple[int, int], hands: list[Hand], depth: NDArray[np.uint8] | None, mask: Mask | None
@@ -83,8 +87,16 @@ class RegionPlanner:
         scale = min(1.0, self._frame / max(size))
         height, width = (max(1, round(side * scale / self._multiple)) * self._multiple for side in size)
         everyone = tuple(range(len(hands)))
-        region = self._region(everyone, Window.whole(size), (height, width), hands, depth, mask, whole=True)
-        return [region] if region.mask.any() else []
+        depth, outline = self._put(depth, mask)
+        region = self._region(
+            everyone, Window.whole(size), (height, width), hands, depth, outline, whole=True
+        )
+        return [region] if self._arrays.any(region.mask) else []
+
+    def _put(self, depth: NDArray[np.uint8] | None, mask: Mask | None) -> tuple[Any, Any]:
+        """What the caller drew, where the pipeline runs; of the mask its `outline`."""
+        outline = None if mask is None else self._arrays.put(mask.view(np.uint8) * np.uint8(255))
+        return None if depth is None else self._arrays.put(depth), outline
 
     def square(self, hand: Hand) -> Window:
         """The crop of a hand."""
@@ -97,17 +109,16 @@ class RegionPlanner:
         x0, y0, x1, y1 = np.array([hand.box for hand in hands]).T
         return Window.around((x0.min(), y0.min(), x1.max(), y1.max()), self._box_scale)
 
-    def shown_depth(self, size: tuple[int, int], hands: list[Hand]) -> NDArray[np.uint8]:
+    def shown_depth(self, size: tuple[int, int], hands: list[Hand]) -> Any:
         """Depth of all hands at the picture's `size` (H, W), each drawn in its own crop, near over far."""
-        canvas = np.zeros(size, np.uint8)
+        canvas = self._arrays.zeros(size)
         for hand in sorted(hands, key=lambda hand: hand.apparent_scale):
             rows, columns = self.square(hand).clipped(size)
             height, width = rows.stop - rows.start, columns.stop - columns.start
             scale = min(1.0, _SHOWN_SIDE / max(height, width))
             drawn = (max(1, round(height * scale)), max(1, round(width * scale)))
             seen = Window(columns.start, rows.start, width, height)
-            part = resize(draw_depth([hand], seen, drawn), (height, width), smooth=False)
-            np.copyto(canvas[rows, columns], part, where=part > 0)
+            self._arrays.lay(canvas, draw_depth([hand], seen, drawn, self._arrays.device), rows, columns)
         return canvas
 
     def _region(
@@ -116,30 +127,29 @@ class RegionPlanner:
         window: Window,
         working: tuple[int, int],
         everyone: list[Hand],
-        depth: NDArray[np.uint8] | None,
-        mask: Mask | None,
+        depth: Any,
+        outline: Any,
         *,
         whole: bool,
     ) -> Region:
+        arrays = self._arrays
         group = tuple(sorted(group, key=lambda k: everyone[k].apparent_scale))
         hands = [everyone[k] for k in group]
         # Fractions of a crop's side become working pixels; a frame may hold crops of several sizes.
         sides = [self.square(hand).width * working[1] / window.width for hand in hands] or [max(working)]
         if depth is None:
-            hint = draw_depth(hands, window, working)
+            hint = draw_depth(hands, window, working, arrays.device)
         else:
-            hint = window.look(depth, working, smooth=False)
-        if mask is None:
-            hole = hint > 0
+            hint = arrays.look_at(depth, window, working, smooth=False)
+        if outline is None:
+            seen = arrays.copy(hint)
             for hand in hands:
-                hole |= visible_hand(hand, self.square(hand), window, working)
-            hole = grow(hole, round(self._pad * max(sides)))
+                arrays.see(seen, hand, self.square(hand), window)
+            hole = arrays.grow(seen, round(self._pad * max(sides)))
         else:
-            hole = (
-                window.look(mask.view(np.uint8) * np.uint8(255), working) > 0
-            )  # all that a masked one touches
+            hole = arrays.grow(arrays.look_at(outline, window, working), 0)  # all that a masked one touches
         return Region(
-            min(group, default=0), group, window, hint, hole, mask, self._feather * min(sides), whole
+            min(group, default=0), group, window, hint, hole, outline, self._feather * min(sides), whole
         )
 
 

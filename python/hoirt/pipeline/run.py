@@ -32,7 +32,8 @@ class Job:
     """A picture between finding its hands and pasting them.
 
     Attributes:
-        regions: what is regenerated; empty if there is nothing to do. shown: the result's depth map (H, W).
+        regions: what is regenerated; empty if there is nothing to do. shown: the result's depth map (H, W),
+            where the pipeline runs.
         encoded: the regions as the loop takes them, None without regions. table, noise: of its run.
         canvas: the picture's pixels where the pipeline runs.
     """
@@ -42,7 +43,7 @@ class Job:
     canvas: Any
     hands: list[Hand]
     regions: list[Region]
-    shown: NDArray[np.uint8]
+    shown: Any
     encoded: Encoded | None
     table: StepTable
     noise: Floats | None
@@ -61,10 +62,10 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """A picture with new hands (H, W, 3), and where it changed (H, W)."""
+    """A picture with new hands (H, W, 3), and, where the pipeline runs, where it changed (H, W)."""
 
     pixels: NDArray[np.uint8]
-    changed: NDArray[np.uint8]
+    changed: Any
 
 
 def prepare(models: Models, item: Item, settings: Settings) -> Job:
@@ -147,11 +148,10 @@ def paint(models: Models, job: Job, latents: Any, settings: Settings) -> Painted
     with job.watch("decode"):
         colours = models.inpaint.decode(latents)
     with job.watch("paste"):
-        changed = np.zeros(job.picture.size, np.uint8)
         if settings.faithful:
-            changed[job.regions[0].mask] = 1
+            changed = job.regions[0].mask.astype(np.uint8)
             return Painted(faithful.frame(arrays.get(arrays.item(colours, 0))), changed)
-        pixels = arrays.copy(job.canvas)
+        pixels, changed = arrays.copy(job.canvas), arrays.zeros(job.picture.size)
 
         def nearness(at: int) -> float:
             return max((job.hands[k].apparent_scale for k in job.regions[at].hands), default=0.0)
@@ -166,17 +166,21 @@ def paint(models: Models, job: Job, latents: Any, settings: Settings) -> Painted
         return Painted(arrays.get(pixels), changed)
 
 
-def result(job: Job, painted: Painted | None, strength: float, trials: Sequence[Trial] = ()) -> Result:
+def result(
+    models: Models, job: Job, painted: Painted | None, strength: float, trials: Sequence[Trial] = ()
+) -> Result:
     """What the caller gets; `painted` is None where there was nothing to do."""
     with job.watch("paste"):
+        depth = models.arrays.get(job.shown)
+        mask = np.zeros(job.picture.size, np.uint8) if painted is None else models.arrays.get(painted.changed)
         image = job.picture.unchanged() if painted is None else job.picture.rebuild(painted.pixels)
     status: Status = "refined" if painted is not None else "unchanged" if job.hands else "no_hand"
     return Result(
         image,
         status,
         hands=tuple(job.hands),
-        depth=job.shown,
-        mask=np.zeros(job.picture.size, np.uint8) if painted is None else painted.changed,
+        depth=depth,
+        mask=mask,
         strength=strength,
         trials=tuple(trials),
         seed=job.item.seed,

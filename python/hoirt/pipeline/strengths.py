@@ -17,10 +17,10 @@ def finish(models: Models, job: Job, settings: Settings) -> Result:
     """One picture by itself."""
     job.check_cancel()
     if not job.regions:
-        return result(job, None, 0.0 if job.strength == "adaptive" else job.strength)
+        return result(models, job, None, 0.0 if job.strength == "adaptive" else job.strength)
     if job.strength == "adaptive":
         return _adaptive(models, job, settings)
-    return result(job, regenerate(models, [job], settings)[0], job.strength)
+    return result(models, job, regenerate(models, [job], settings)[0], job.strength)
 
 
 def _adaptive(models: Models, job: Job, settings: Settings) -> Result:
@@ -53,4 +53,4 @@ def _adaptive(models: Models, job: Job, settings: Settings) -> Result:
     final = painted[chosen.strength]
     if rows is not None and rows < len(job.table):
         final = at_strengths(models, job, [chosen.strength], settings, run=errors)[0]
-    return result(job, final, chosen.strength, trials)
+    return result(models, job, final, chosen.strength, trials)

@@ -230,6 +230,13 @@ cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) { return *memory = std::malloc(bytes), cudaSuccess; }
 cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; }
 // What is on the host is pinned: it is read when the copy is done.
+cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
+  enqueue(stream_of(stream), [=] {
+    use(memory);
+    std::memset(memory, value, bytes);
+  });
+  return cudaSuccess;
+}
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   if (const cudaError_t error = injected("cudaMemcpyAsync")) return error;
   enqueue(stream_of(stream), [=] {
@@ -257,5 +264,7 @@ void normalise(const NormaliseJob&, void*) {}
 void colours(const ColoursJob&, void*) {}
 void pad_edge(const kernels::PadEdge&, void*) {}
 void sample_posterior(const kernels::SamplePosterior&, void*) {}
+void map(const MapJob&, void*) {}
+void draw(const DrawJob&, void*) {}
 
 }  // namespace hoirt::cuda

@@ -40,6 +40,18 @@ void write(Stream& stream, Tensor& tensor) {
 
 }  // namespace
 
+TEST(memory_is_cleared_in_the_order_of_the_stream) {
+  Rig rig;
+  Tensor host({3}, DType::f32), memory = rig.own.allocate({3}, DType::f32);
+  for (std::size_t i = 0; i < 3; ++i) host.data<float>()[i] = 7;
+  rig.own.copy(host, memory);
+  rig.own.clear(memory);
+  rig.own.copy(memory, host);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(host.data<float>()[i] == 0);
+  Tensor none = rig.own.allocate({0}, DType::f32);
+  rig.own.clear(none);
+}
+
 TEST(memory_is_freed_behind_all_streams_that_may_use_it) {
   Rig rig;
   // Of a run, used by the device's own stream and by its own, and dropped at once.

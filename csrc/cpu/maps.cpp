@@ -1,0 +1,45 @@
+// Maps of a region on the CPU: the plans of csrc/kernels on the calling thread, distances and meshes on all cores.
+#include <cstring>
+
+#include "csrc/cpu/encode.h"
+#include "csrc/cpu/launchers.h"
+#include "csrc/kernels/map_plan.h"
+#include "csrc/raster/rasterize.h"
+
+namespace hoirt::cpu {
+namespace {
+
+struct MapRunner {
+  template <typename Body>
+  void launch(const Body& body, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) body.at(i);
+  }
+};
+
+}  // namespace
+
+void map(const MapJob& job) {
+  MapRunner runner;
+  std::visit(
+      [&](const auto& each) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(each)>, DistanceJob>) distance(each);
+        else kernels::run(runner, each);
+      },
+      job);
+}
+
+void draw(const DrawJob& job) {
+  const std::int64_t height = job.view.height, width = job.view.width;
+  Tensor depths({1, static_cast<std::int64_t>(job.meshes.size()), height, width}, DType::f32);
+  float* depth = depths.data<float>();
+  for (const DrawJob::Mesh& mesh : job.meshes) {
+    const Tensor vertices = mesh.vertices.reshaped({1, mesh.vertices.dim(0), mesh.vertices.dim(1)});
+    const raster::Raster drawn = raster::rasterize({vertices, mesh.faces, {}, {mesh.camera}, job.view}, {.depth = true}, 0);
+    std::memcpy(depth, drawn.depth.raw(), drawn.depth.bytes());
+    depth += height * width;
+  }
+  const Tensor bytes = encode_hand_depth(depths, nullptr, DrawJob::farthest, true, 0);
+  std::memcpy(job.out, bytes.raw(), bytes.bytes());
+}
+
+}  // namespace hoirt::cpu
