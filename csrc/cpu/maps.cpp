@@ -29,14 +29,16 @@ void map(const MapJob& job) {
 }
 
 void draw(const DrawJob& job) {
-  const std::int64_t height = job.view.height, width = job.view.width;
-  Tensor depths({1, static_cast<std::int64_t>(job.meshes.size()), height, width}, DType::f32);
-  float* depth = depths.data<float>();
-  for (const DrawJob::Mesh& mesh : job.meshes) {
+  const auto hands = static_cast<std::int64_t>(job.meshes.size());
+  const Shape shape{1, hands, job.view.height, job.view.width};
+  Tensor depths;
+  if (hands > 1) depths = Tensor(shape, DType::f32);
+  for (std::int64_t i = 0; i < hands; ++i) {
+    const DrawJob::Mesh& mesh = job.meshes[static_cast<std::size_t>(i)];
     const Tensor vertices = mesh.vertices.reshaped({1, mesh.vertices.dim(0), mesh.vertices.dim(1)});
     const raster::Raster drawn = raster::rasterize({vertices, mesh.faces, {}, {mesh.camera}, job.view}, {.depth = true}, 0);
-    std::memcpy(depth, drawn.depth.raw(), drawn.depth.bytes());
-    depth += height * width;
+    if (hands == 1) depths = drawn.depth.reshaped(shape);
+    else std::memcpy(depths.row(0).row(i).raw(), drawn.depth.raw(), drawn.depth.bytes());
   }
   const Tensor bytes = encode_hand_depth(depths, nullptr, DrawJob::farthest, true, 0);
   std::memcpy(job.out, bytes.raw(), bytes.bytes());

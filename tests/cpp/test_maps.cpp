@@ -1,4 +1,5 @@
-// Distances: the CPU's scans and blocks, and the plan that CUDA runs, against a search through all pixels.
+// Maps of a region. Distances: the CPU's scans and blocks, and the plan that CUDA runs, against a search through all
+// pixels. Hands: against what is known of triangles that face the camera.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -129,4 +130,45 @@ TEST(parts_are_laid_over_maps_and_opacity_is_cut) {
   cpu::map(kernels::Cut{inside, opacity, alpha, map, 2, 2, 5, 0, 1});
   CHECK(alpha[0] == 0.0f && alpha[1] == 0.2f && alpha[2] == 0.0f && alpha[3] == 0.4f);
   CHECK(map[1] == 9 && map[2] == 1 && map[6] == 9 && map[7] == 1);
+}
+
+TEST(hands_are_drawn_over_one_another) {
+  const auto mesh = [](float left, float nearest, bool doubles) {
+    // A square from `left`, half a metre wide, whose right edge is farther away; and a face that is seen from behind.
+    const float corners[4][3] = {{left, -1, nearest}, {left, 1, nearest}, {left + 0.5f, -1, nearest + 1}, {left + 0.5f, 1, nearest + 1}};
+    const std::int32_t faces[3][3] = {{0, 1, 2}, {2, 1, 3}, {0, 2, 1}};
+    DrawJob::Mesh made{Tensor({4, 3}, doubles ? DType::f64 : DType::f32), Tensor({3, 3}, DType::i32),
+                       {40, 40, 0, 8, {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0}}};
+    for (int i = 0; i < 12; ++i) {
+      if (doubles) made.vertices.data<double>()[i] = static_cast<double>(corners[i / 3][i % 3]);
+      else made.vertices.data<float>()[i] = corners[i / 3][i % 3];
+    }
+    std::memcpy(made.faces.raw(), faces, sizeof faces);
+    return made;
+  };
+  std::vector<std::uint8_t> one(16 * 64), two(16 * 64), both(16 * 64);
+  DrawJob job{{mesh(0.1f, 2, false)}, {16, 64, 1e-3, true}, one.data()};
+  cpu::draw(job);
+  job.meshes = {mesh(0.1f, 1, true)}, job.out = two.data(), cpu::draw(job);
+  job.meshes = {mesh(0.1f, 2, false), mesh(0.1f, 1, true)}, job.out = both.data(), cpu::draw(job);
+  int covered = 0;
+  for (std::size_t i = 0; i < both.size(); ++i) {
+    CHECK(both[i] == (two[i] ? two[i] : one[i]));
+    covered += one[i] && two[i];
+  }
+  CHECK(covered > 0);
+  for (const auto& drawn : {one, two}) {
+    std::uint8_t before = 255, last = 0;
+    bool seen = false;
+    for (std::size_t x = 0; x < 64; ++x) {  // in a row: from the nearest to the farthest
+      const std::uint8_t value = drawn[8 * 64 + x];
+      if (!value) continue;
+      if (!seen) CHECK(value > 250);
+      CHECK(value <= before);
+      before = last = value, seen = true;
+    }
+    CHECK(seen && last >= DrawJob::farthest && last < DrawJob::farthest + 10);
+  }
+  job.meshes[0].vertices.data<float>()[0] = NAN;
+  CHECK_THROWS(InputError, "vertex 0", cpu::draw(job));
 }
