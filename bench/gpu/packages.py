@@ -47,6 +47,9 @@ def compiled(module: nn.Module, inputs: Sequence[Tensor], path: Path, *, autotun
                 program, package_path=str(made), inductor_configs=settings
             )
         made.replace(path)
+    from hoirt.backends.aoti.runtime import share_cpp_library
+
+    share_cpp_library()
     device = inputs[0].device
     index = device.index or 0
     return torch._inductor.aoti_load_package(

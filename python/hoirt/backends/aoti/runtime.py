@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,6 +68,8 @@ class Runner:
             return {name: values[name].contiguous() for name, array in outputs.items() if array is None}
 
     def __del__(self) -> None:
+        if sys.is_finalizing():  # nothing can be imported any more, and all memory goes
+            return
         if getattr(self, "_pools", None):  # the pools' memory goes back to the device, not to torch's cache
             import torch
 
@@ -133,11 +137,22 @@ class Runner:
             yield
 
 
+def share_cpp_library() -> None:
+    """Makes torch's C++ library the one that packages use too.
+
+    Some compilers link a package with a library of its own. Both copies in one process share some of their
+    variables, and parsing the device's name with a regular expression then crashes.
+    """
+    with contextlib.suppress(OSError):  # on a system that has no such file there is nothing to mix up
+        ctypes.CDLL("libstdc++.so.6", mode=ctypes.RTLD_GLOBAL)
+
+
 def _load(path: Path, device: str) -> Any:
     """The runner of one package, without its own synchronisation, which asks events that may be captured."""
     import torch
 
     kind, _, index = device.partition(":")
+    share_cpp_library()
     try:
         model = torch._inductor.aoti_load_package(
             str(path), run_single_threaded=True, device_index=int(index) if kind == "cuda" else -1
