@@ -33,7 +33,8 @@ def reference_crop(picture: np.ndarray, points: np.ndarray, mirrored: bool) -> t
         int((low + high) // 2 + side / 2 + size / 2)
         for low, high, size in ((x_min, x_max, width), (y_min, y_max, height))
     ]
-    assume(min(first) >= 0)  # the release fails where a crop begins before its canvas
+    # The release fails where a crop begins before its canvas, and stretches one that is cut short at its end.
+    assume(min(first) >= 0 and last[0] < 2 * width and last[1] < 2 * height)
     crop = canvas[first[1] : last[1] + 1, first[0] : last[0] + 1]
     assert crop.shape[:2] == (side, side)
     if mirrored:
