@@ -41,6 +41,15 @@ def int8_report(random_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return quantize_pack(random_pack, tmp_path_factory.mktemp("packs") / "int8", count=2, threads=1)
 
 
+@pytest.fixture(params=["cpu", "cuda:0"])
+def place(request: pytest.FixtureRequest) -> str:
+    """The name of a device that works here."""
+    from device_tools import device
+
+    device(request.param)
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def sdxl_inpainting(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A tiny SDXL that inpaints, built from the folders of diffusers."""

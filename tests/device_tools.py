@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hoirt import HoirtError
 from hoirt.backends import devices
-
-DEVICES = ("cpu", "cuda:0")
+from numpy.typing import NDArray
 
 
 def device(name: str) -> Any:
@@ -20,6 +20,15 @@ def device(name: str) -> Any:
         return devices.open_device(name)
     except HoirtError as error:
         pytest.skip(f"no {name} here: {error}")
+
+
+def there(name: str, array: NDArray[Any]) -> Any:
+    """The array where a device works."""
+    return array if name == "cpu" else device(name).upload(array)
+
+
+def back(result: Any) -> NDArray[Any]:
+    return result if isinstance(result, np.ndarray) else np.asarray(result.numpy())
 
 
 # What a captured graph writes to must not be given to anyone else.

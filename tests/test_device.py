@@ -8,18 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_tools import DEVICES, device, torch_view
+from device_tools import torch_view
 from hoirt import BackendError, InputError, _core
 from hoirt.backends import devices
 
 Inputs = dict[str, Any]
-
-
-@pytest.fixture(params=DEVICES)
-def place(request: pytest.FixtureRequest) -> str:
-    """The name of a device that works here."""
-    device(request.param)
-    return str(request.param)
 
 
 def test_devices_are_opened_once(place: str) -> None:

@@ -8,20 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_tools import DEVICES, device, torch_view
+from device_tools import device, torch_view
 from hoirt import BackendError, Cancelled, _core
 from loop_tools import table
 from numpy.typing import NDArray
 
 SHAPE = (2, 4, 8, 8)
 NAMES = ("sample", "timestep", "control_scale", "context", "style")
-
-
-@pytest.fixture(params=DEVICES)
-def place(request: pytest.FixtureRequest) -> str:
-    """The name of a device that works here."""
-    device(request.param)
-    return str(request.param)
 
 
 class Network:

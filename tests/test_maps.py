@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_tools import DEVICES, device
+from device_tools import back, there
 from hoirt import InputError, _core
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,21 +15,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 Mask = NDArray[np.bool_]
-
-
-@pytest.fixture(params=DEVICES)
-def place(request: pytest.FixtureRequest) -> str:
-    """The name of a device that works here."""
-    device(request.param)
-    return str(request.param)
-
-
-def there(place: str, array: NDArray[Any]) -> Any:
-    return array if place == "cpu" else device(place).upload(array)
-
-
-def back(result: Any) -> NDArray[Any]:
-    return result if isinstance(result, np.ndarray) else np.asarray(result.numpy())
 
 
 def searched(mask: Mask) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_tools import DEVICES, device
+from device_tools import back, there
 from hoirt import InputError, _core
 from hoirt.pipeline.colour import match_colours
 from hypothesis import given, settings
@@ -21,21 +21,6 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-@pytest.fixture(params=DEVICES)
-def place(request: pytest.FixtureRequest) -> str:
-    """The name of a device that works here."""
-    device(request.param)
-    return str(request.param)
-
-
-def there(place: str, array: NDArray[Any]) -> Any:
-    return array if place == "cpu" else device(place).upload(array)
-
-
-def back(result: Any) -> NDArray[Any]:
-    return result if isinstance(result, np.ndarray) else np.asarray(result.numpy())
 
 
 def pillow(array: NDArray[Any], size: tuple[int, int], box: Any, name: str) -> NDArray[Any]:

@@ -6,19 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_tools import DEVICES, device
+from device_tools import back, device
 from hoirt import _core
 from numpy.typing import NDArray
 
 SIZES = [(16, 32), (7, 13), (1, 1), (3, 50)]
 SHIFTS = [0, 1, 5]
-
-
-@pytest.fixture(params=DEVICES)
-def place(request: pytest.FixtureRequest) -> str:
-    """The name of a device that works here."""
-    device(request.param)
-    return str(request.param)
 
 
 @pytest.fixture(params=SIZES, ids=str)
@@ -36,10 +29,6 @@ def there(place: str, array: NDArray[Any], shift: int) -> Any:
     """The array on the device, a DeviceTensor on the CPU too."""
     flat = np.concatenate([np.zeros(shift, array.dtype), array.ravel()])
     return device(place).upload(flat).rows(shift, flat.size).reshape(array.shape)
-
-
-def back(result: Any) -> NDArray[Any]:
-    return result if isinstance(result, np.ndarray) else np.asarray(result.numpy())
 
 
 def some_bytes(*shape: int) -> NDArray[np.uint8]:
