@@ -24,10 +24,16 @@ Tensor mask_from(const Here& here, const ArrayLike& mask, std::size_t rank) {
   return given;
 }
 
-// A map that is changed in place, and where a part of that size goes.
-Tensor map_from(const Here& here, DeviceTensor& map, const Tensor& part, std::int64_t top, std::int64_t left) {
+// A map that is changed in place.
+Tensor map_from(const Here& here, DeviceTensor& map) {
   const Tensor below = here.take(py::cast(map, py::return_value_policy::reference), "map");
   require(below.dtype() == DType::u8 && fits(below.shape(), 2), "map must be uint8 (H, W), not " + kind_of(below));
+  return below;
+}
+
+// The same, and where a part of that size goes.
+Tensor map_from(const Here& here, DeviceTensor& map, const Tensor& part, std::int64_t top, std::int64_t left) {
+  const Tensor below = map_from(here, map);
   require(top >= 0 && left >= 0 && top <= below.dim(0) - part.dim(0) && left <= below.dim(1) - part.dim(1),
           "the part must lie in the map " + to_string(below.shape()) + " at row `top`, column `left`");
   return below;
@@ -113,13 +119,11 @@ kernels::CellAxis axis_of(std::int64_t count, std::int64_t cells, const Rectangl
 }
 
 void look_up_into(DeviceTensor& map, const ArrayLike& region, const Rectangle& crop, const Rectangle& window) {
-  const py::object itself = py::cast(map, py::return_value_policy::reference);
-  const Here here(itself, "map");
+  const Here here(py::cast(map, py::return_value_policy::reference), "map");
   const Tensor cells = here.take(region, "region");
   require(cells.dtype() == DType::f32 && fits(cells.shape(), 2), "region must be float32 (h, w), not " + kind_of(cells));
   require(window[2] > 0 && window[3] > 0 && crop[2] > 0 && crop[3] > 0, "crop and window must not be empty");
-  Tensor below = here.take(itself, "map");
-  require(below.dtype() == DType::u8 && fits(below.shape(), 2), "map must be uint8 (H, W), not " + kind_of(below));
+  Tensor below = map_from(here, map);
   {
     const py::gil_scoped_release release;
     here.device->stream().map(kernels::LookUp{cells.data<float>(), below.data<std::uint8_t>(),
@@ -167,7 +171,6 @@ py::object draw_depth(const std::vector<std::pair<ArrayLike, ArrayLike>>& meshes
   require(cameras.size() == meshes.size(), "intrinsics must have a row for each of the " + std::to_string(meshes.size()) + " meshes");
   DrawJob job;
   job.view = view_from(size, 1e-3, true);
-  raster::check_views(1, {cameras[0]}, job.view);
   for (std::size_t i = 0; i < meshes.size(); ++i) {
     // Checked on the host, since nothing can be reported from a device.
     const Tensor vertices = tensor_from(meshes[i].first, "vertices"), faces = indices_from(meshes[i].second, "faces");

@@ -60,7 +60,8 @@ void score(const std::uint8_t* keys, std::int64_t size, const std::int8_t* queri
 }
 
 // sums (8, 32) += shares (32,) * [values (quads, size, 4), 8 of each quad, times weights (quads, 32, 4)].
-void mix(const std::int8_t* values, std::int64_t size, const std::uint8_t* weights, std::int64_t quads, const __m512 (&shares)[2], float* sums) {
+void mix(const std::int8_t* values, std::int64_t size, const std::uint8_t* weights, std::int64_t quads,
+         const __m512 (&shares)[2], float* sums) {
   __m512i sum[rows][2];
   for (auto& row : sum) row[0] = row[1] = _mm512_setzero_si512();
   for (std::int64_t quad = 0; quad < quads; ++quad) {
