@@ -60,13 +60,6 @@ void product(const Bf16* a, Strides strides, const Bf16* b, std::int64_t pairs, 
   }
 }
 
-// Lane by lane (a, b), as bfloat16.
-__m512i paired(__m512 a, __m512 b) {
-  alignas(64) static constexpr std::uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                          8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  return _mm512_permutexvar_epi16(_mm512_load_si512(order), reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a)));
-}
-
 // One head of one item, packed for products, and the 32 queries at work.
 class Head {
  public:
@@ -100,9 +93,9 @@ class Head {
     const std::int64_t size = job_.size, count = std::min(lane_queries, job_.queries - first);
     const std::int64_t at = (item * job_.queries + first) * stride_ + head * size;
     for (std::int64_t query = 0; query < count; ++query) {
-      for (std::int64_t i = 0; i < size; ++i) {
-        queries_[static_cast<std::size_t>((i / 2 * lane_queries + query) * 2 + i % 2)] = job_.q[at + query * stride_ + i];
-      }
+      const Bf16* from = job_.q + at + query * stride_;
+      Bf16* to = queries_.data() + 2 * query;
+      for (std::int64_t i = 0; i < size; i += 2) std::copy_n(from + i, 2, to + i * lane_queries);
     }
     sums_.clear();
     for (std::int64_t block = 0; block < blocks_; ++block) add(block);
@@ -138,7 +131,7 @@ class Head {
         const __m512 first = weight(key);
         const __m512 second = key + 1 < count ? weight(key + 1) : _mm512_setzero_ps();
         total = _mm512_add_ps(total, _mm512_add_ps(first, second));
-        _mm512_storeu_si512(weights_.data() + (key / 2 * lane_queries + 16 * half) * 2, paired(first, second));
+        _mm512_storeu_si512(weights_.data() + (key / 2 * lane_queries + 16 * half) * 2, lanes::paired(first, second));
       }
       sums_.add_weights(half, total);
     }

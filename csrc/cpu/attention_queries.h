@@ -55,14 +55,17 @@ class RunningSums {
   void store(Bf16* to, std::int64_t count, std::int64_t stride, const Scale& scale) const {
     const __m512 one = _mm512_set1_ps(1.0F);
     const __m512 inverse[2] = {_mm512_div_ps(one, total_[0]), _mm512_div_ps(one, total_[1])};
-    for (std::int64_t i = 0; i < size_; ++i) {
-      const __m512 by = _mm512_set1_ps(scale(i));
-      Bf16 column[lane_queries];
+    for (std::int64_t i = 0; i < size_; i += 2) {
+      const __m512 by[2] = {_mm512_set1_ps(scale(i)), _mm512_set1_ps(scale(i + 1))};
+      Bf16 columns[2 * lane_queries];
       for (int half = 0; half < 2; ++half) {
-        const __m512 sum = _mm512_loadu_ps(sums_.data() + i * lane_queries + 16 * half);
-        lanes::store(column + 16 * half, _mm512_mul_ps(_mm512_mul_ps(sum, by), inverse[half]));
+        const auto value = [&](int which) {
+          const __m512 sum = _mm512_loadu_ps(sums_.data() + (i + which) * lane_queries + 16 * half);
+          return _mm512_mul_ps(_mm512_mul_ps(sum, by[which]), inverse[half]);
+        };
+        _mm512_storeu_si512(columns + 32 * half, lanes::paired(value(0), value(1)));
       }
-      for (std::int64_t query = 0; query < count; ++query) to[query * stride + i] = column[query];
+      for (std::int64_t query = 0; query < count; ++query) std::copy_n(columns + 2 * query, 2, to + query * stride + i);
     }
   }
 

@@ -60,6 +60,13 @@ inline __m512bh broadcast_pair(const Bf16* from) {
   return reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
 }
 
+// Lane by lane (a, b).
+inline __m512i paired(__m512 a, __m512 b) {
+  alignas(64) static constexpr std::uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                          8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(order), reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a)));
+}
+
 // 2^x, relative error 2e-7 between -126 and 128, 0 far below: a polynomial on -0.5 .. 0.5, scaled by the exponent.
 inline __m512 exp2(__m512 x) {
   const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

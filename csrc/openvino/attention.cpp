@@ -17,15 +17,12 @@
 namespace hoirt::openvino {
 namespace {
 
-using ov::opset13::Constant;
-using ov::opset13::Convert;
 using ov::opset13::MatMul;
 using ov::opset13::Multiply;
 using ov::opset13::Reshape;
 using ov::opset13::Softmax;
 using ov::opset13::Transpose;
 
-constexpr std::int64_t many_keys = 512;
 constexpr std::int64_t few_channels = 256;  // a network this narrow sees small pictures
 using Axes = std::vector<std::int64_t>;
 
@@ -54,10 +51,9 @@ struct Heads {
 
 // What was cut into heads, (N, T, heads, size), and turned by `axes`.
 std::optional<Heads> heads_of(const ov::Output<ov::Node>& output, const Axes& axes) {
-  const auto turn = ov::as_type_ptr<Transpose>(output.get_node_shared_ptr());
-  const auto by = turn ? ov::as_type_ptr<Constant>(turn->get_input_node_shared_ptr(1)) : nullptr;
-  const auto cut = by ? ov::as_type_ptr<Reshape>(turn->get_input_node_shared_ptr(0)) : nullptr;
-  if (!cut || by->cast_vector<std::int64_t>() != axes) return std::nullopt;
+  const bool turned = turned_by(output) == axes;
+  const auto cut = turned ? ov::as_type_ptr<Reshape>(output.get_node()->get_input_node_shared_ptr(0)) : nullptr;
+  if (!cut) return std::nullopt;
   const auto& from = cut->get_input_partial_shape(0);
   const auto& to = cut->get_output_partial_shape(0);
   if (from.rank() != 3 || to.rank() != 4 || from[2].is_dynamic() || to[2].is_dynamic() || to[3].is_dynamic()) {
@@ -82,7 +78,9 @@ bool is_quantised(const ov::Output<ov::Node>& output) {
 
 bool is_plain(const MatMul& product) { return !product.get_transpose_a() && !product.get_transpose_b(); }
 
-void join(const std::shared_ptr<Softmax>& softmax) {
+}  // namespace
+
+void join_attention(const std::shared_ptr<Softmax>& softmax) {
   const auto scores = ov::as_type_ptr<MatMul>(softmax->get_input_node_shared_ptr(0));
   const auto product = only<MatMul>(softmax->output(0));
   const bool last_axis = softmax->get_axis() == -1 || softmax->get_axis() == 3;
@@ -95,26 +93,19 @@ void join(const std::shared_ptr<Softmax>& softmax) {
   const auto v = heads_of(product->input_value(1), {0, 2, 1, 3});
   if (q && q->heads * q->size < few_channels) return;
   if (!q || !k || !v || q->heads != k->heads || q->heads != v->heads || q->size != k->size || q->size != v->size) return;
-  const auto& keys = k->tokens.get_partial_shape()[1];
-  if (keys.is_static() && keys.get_length() < many_keys) return;
   const auto turn = only<Transpose>(product->output(0));
-  const auto by = turn ? ov::as_type_ptr<Constant>(turn->get_input_node_shared_ptr(1)) : nullptr;
-  if (!by || by->cast_vector<std::int64_t>() != Axes{0, 2, 1, 3}) return;
+  if (!turn || turned_by(turn) != Axes{0, 2, 1, 3}) return;
   const auto tokens = only<Reshape>(turn->output(0));
   const bool flat = tokens && tokens->get_output_partial_shape(0).rank() == 3 &&
                     tokens->get_output_partial_shape(0)[2] == q->tokens.get_partial_shape()[2];
   if (!flat) return;
 
   ov::OutputVector inputs;
-  for (const auto& one : {*q, *k, *v}) inputs.push_back(std::make_shared<Convert>(one.tokens, ov::element::bf16));
+  for (const auto& one : {*q, *k, *v}) inputs.push_back(halves(one.tokens));
   const bool int8 = cpu::multiplies_int8() && is_quantised(q->tokens) && is_quantised(k->tokens) && is_quantised(v->tokens);
   const auto whole = std::make_shared<BlockAttention>(inputs, q->heads, left.factor * right.factor, int8);
-  const auto wide = std::make_shared<Convert>(whole, ov::element::f32);
-  wide->set_friendly_name(tokens->get_friendly_name());
-  tokens->output(0).replace(wide);
+  replace_by_halves(tokens, whole);
 }
-
-}  // namespace
 
 BlockAttention::BlockAttention(const ov::OutputVector& inputs, std::int64_t heads, float scale, bool int8)
     : Op(inputs), heads_(heads), scale_(scale), int8_(int8) {
@@ -146,12 +137,6 @@ bool BlockAttention::evaluate(ov::TensorVector& outputs, const ov::TensorVector&
                            scale_,       values(0),    values(1),    values(2), static_cast<cpu::Bf16*>(outputs[0].data())};
   (int8_ ? cpu::attention_int8 : cpu::attention)(job, on_threads);
   return true;
-}
-
-void join_attentions(ov::Model& model) {
-  for (const auto& op : model.get_ordered_ops()) {
-    if (const auto node = ov::as_type_ptr<Softmax>(op)) join(node);
-  }
 }
 
 }  // namespace hoirt::openvino

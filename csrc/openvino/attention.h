@@ -1,8 +1,9 @@
-// Attention over many keys as one operation in bfloat16.
+// Attention as one operation in bfloat16.
 #pragma once
 
-#include <openvino/core/model.hpp>
+#include <memory>
 #include <openvino/op/op.hpp>
+#include <openvino/opsets/opset13.hpp>
 
 namespace hoirt::openvino {
 
@@ -25,8 +26,7 @@ class BlockAttention final : public ov::op::Op {
   bool int8_ = false;
 };
 
-// Replaces attentions whose number of keys is open or large; over few keys OpenVINO's own is as fast.
-// Needs cpu::multiplies_bf16().
-void join_attentions(ov::Model& model);
+// Replaces the attention that this is the softmax of, if the network is wide enough. Needs cpu::multiplies_bf16().
+void join_attention(const std::shared_ptr<ov::opset13::Softmax>& softmax);
 
 }  // namespace hoirt::openvino

@@ -17,13 +17,14 @@
 #include "csrc/openvino/doubled_convolution.h"
 #include "csrc/openvino/network.h"
 #include "csrc/openvino/norm_convolution.h"
+#include "csrc/openvino/norm_projection.h"
 #include "engine/network.h"
 
 namespace hoirt::openvino {
 namespace {
 
 // Names what model_file.cpp makes of a network before it is compiled; cached programs of other rewrites are not used.
-constexpr const char* rewrites = "norms, split projections, upsampling 1, own kernels 5, twins";
+constexpr const char* rewrites = "norms, split projections, upsampling 1, own kernels 6, twins";
 
 // OpenVINO offers bf16 wherever it can emulate it; only with these instructions is it faster than fp32.
 bool has_bf16() {
@@ -50,6 +51,7 @@ class OpenVinoBackend final : public Backend {
     // Compiled networks name our operations; without these the cache could not be read.
     core_->add_extension(std::make_shared<ov::OpExtension<NormConvolution>>());
     core_->add_extension(std::make_shared<ov::OpExtension<DoubledConvolution>>());
+    core_->add_extension(std::make_shared<ov::OpExtension<NormProjection>>());
     core_->add_extension(std::make_shared<ov::OpExtension<BlockAttention>>());
   }
 

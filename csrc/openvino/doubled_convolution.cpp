@@ -23,10 +23,7 @@ void join_doubled_convolution(const std::shared_ptr<Convolution>& node) {
   const auto bias = with_bias ? with_bias->bias->cast_vector<float>() : std::vector<float>(channels, 0.0F);
   ov::OutputVector inputs{channels_last(small), floats(bias)};
   inputs.insert(inputs.end(), weights.begin(), weights.end());
-  const auto whole = channels_first(std::make_shared<DoubledConvolution>(inputs));
-  const std::shared_ptr<ov::Node> old = with_bias ? with_bias->sum : node;
-  whole->set_friendly_name(old->get_friendly_name());
-  old->output(0).replace(whole);
+  replace_by_channels_last(with_bias ? with_bias->sum : node, std::make_shared<DoubledConvolution>(inputs));
 }
 
 DoubledConvolution::DoubledConvolution(const ov::OutputVector& inputs) : Op(inputs) { constructor_validate_and_infer_types(); }

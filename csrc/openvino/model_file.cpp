@@ -8,6 +8,7 @@
 #include "csrc/openvino/attention.h"
 #include "csrc/openvino/convert.h"
 #include "csrc/openvino/doubled_convolution.h"
+#include "csrc/openvino/join_projection.h"
 #include "csrc/openvino/norm_convolution.h"
 #include "csrc/openvino/split_projection.h"
 #include "csrc/openvino/stable_norm.h"
@@ -36,6 +37,19 @@ void set_shapes(ov::Model& model, const std::string& path, const std::map<std::s
     model.reshape(by_index);
   } catch (const ov::Exception& error) {
     throw InputError(path + " cannot run with these shapes: " + reason(error));
+  }
+}
+
+// Makes our operations of what ends in this node. A node that was replaced before is left alone.
+void join(const std::shared_ptr<ov::Node>& node, const ov::ParameterVector& parameters) {
+  if (const auto convolution = ov::as_type_ptr<ov::opset13::Convolution>(node)) {
+    join_norm_convolution(convolution, parameters);
+    join_doubled_convolution(convolution);
+    join_projection(convolution, parameters);
+  } else if (const auto softmax = ov::as_type_ptr<ov::opset13::Softmax>(node)) {
+    join_attention(softmax);
+  } else if (const auto product = ov::as_type_ptr<ov::opset13::MatMul>(node)) {
+    join_projection(product, parameters);
   }
 }
 
@@ -70,13 +84,7 @@ std::shared_ptr<ov::Model> read_model(const std::string& path, const std::map<st
   if (model->get_results().empty()) throw PackError("the model " + path + " has no outputs, it is not a network");
   if (!shapes.empty()) set_shapes(*model, path, shapes);
   if (own_kernels) {
-    for (const auto& node : model->get_ordered_ops()) {
-      const auto convolution = ov::as_type_ptr<ov::opset13::Convolution>(node);
-      if (!convolution) continue;
-      join_norm_convolution(convolution, model->get_parameters());
-      join_doubled_convolution(convolution);
-    }
-    join_attentions(*model);
+    for (const auto& node : model->get_ordered_ops()) join(node, model->get_parameters());
   }
   make_norms_stable(*model);
   split_projections(*model);

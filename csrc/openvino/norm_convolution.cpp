@@ -13,6 +13,8 @@
 #include "csrc/openvino/convolution.h"
 #include "csrc/openvino/fold.h"
 #include "csrc/openvino/graph.h"
+#include "csrc/openvino/norm_projection.h"
+#include "csrc/openvino/norms.h"
 #include "csrc/openvino/threads.h"
 #include "csrc/openvino/winograd_weights.h"
 
@@ -23,7 +25,6 @@ using ov::opset13::Add;
 using ov::opset13::Constant;
 using ov::opset13::Convolution;
 using ov::opset13::Multiply;
-using ov::opset13::MVN;
 using ov::opset13::Reshape;
 using ov::opset13::Sigmoid;
 using ov::opset13::Swish;
@@ -40,64 +41,6 @@ ov::Output<ov::Node> activated(const ov::Output<ov::Node>& output) {
   return {};
 }
 
-struct WithConstant {
-  ov::Output<ov::Node> other;
-  std::vector<float> values;
-};
-
-// The operands of an Operation of which one is a constant, maybe behind a change of shape.
-template <typename Operation>
-std::optional<WithConstant> with_constant(const ov::Output<ov::Node>& output) {
-  const auto node = output.get_node_shared_ptr();
-  if (!ov::is_type<Operation>(node)) return std::nullopt;
-  for (const std::size_t side : {1U, 0U}) {
-    auto input = node->input_value(side);
-    if (ov::is_type<Reshape>(input.get_node())) input = input.get_node()->input_value(0);
-    const auto constant = ov::as_type_ptr<Constant>(input.get_node_shared_ptr());
-    if (constant) return WithConstant{node->input_value(1 - side), constant->cast_vector<float>()};
-  }
-  return std::nullopt;
-}
-
-bool all_are(const std::vector<float>& values, float wanted) {
-  return std::all_of(values.begin(), values.end(), [wanted](float value) { return value == wanted; });
-}
-
-struct Norm {
-  ov::Output<ov::Node> picture;
-  std::vector<float> scale, shift;  // per channel
-  std::int64_t groups;
-  float epsilon;
-};
-
-// The reader of ONNX files makes an instance norm over (N, groups, -1) of a group norm, with a scale of one and a shift
-// of zero, and the norm's own per channel after it.
-std::optional<Norm> group_norm(const ov::Output<ov::Node>& output, const ov::ParameterVector& parameters) {
-  auto shift = with_constant<Add>(output);
-  auto scale = shift ? with_constant<Multiply>(shift->other) : std::nullopt;
-  const auto picture_again = scale ? ov::as_type_ptr<Reshape>(scale->other.get_node_shared_ptr()) : nullptr;
-  if (!picture_again) return std::nullopt;
-  auto normal = picture_again->input_value(0);
-  if (const auto zero = with_constant<Add>(normal); zero && all_are(zero->values, 0)) normal = zero->other;
-  if (const auto one = with_constant<Multiply>(normal); one && all_are(one->values, 1)) normal = one->other;
-  const auto mvn = ov::as_type_ptr<MVN>(normal.get_node_shared_ptr());
-  const auto grouped = mvn ? ov::as_type_ptr<Reshape>(mvn->get_input_node_shared_ptr(0)) : nullptr;
-  if (!grouped || !mvn->get_normalize_variance() || mvn->get_eps_mode() != ov::op::MVNEpsMode::INSIDE_SQRT) {
-    return std::nullopt;
-  }
-  const auto axes = fold(mvn->input_value(1), parameters);
-  const auto& shape = grouped->get_output_partial_shape(0);
-  const auto& picture = grouped->get_input_partial_shape(0);
-  const bool fits = axes && shape.rank() == 3 && shape[1].is_static() && picture.rank() == 4 && picture[1].is_static() &&
-                    output.get_partial_shape().rank() == 4 && output.get_partial_shape()[1] == picture[1];
-  if (!fits || axes->cast_vector<std::int64_t>() != std::vector<std::int64_t>{2}) return std::nullopt;
-  const auto channels = static_cast<std::size_t>(picture[1].get_length());
-  const bool per_channel = scale->values.size() == channels && shift->values.size() == channels;
-  if (!per_channel || picture[1].get_length() % shape[1].get_length() != 0) return std::nullopt;
-  return Norm{grouped->input_value(0), std::move(scale->values), std::move(shift->values), shape[1].get_length(),
-              mvn->get_eps()};
-}
-
 struct Bias {
   ov::Output<ov::Node> values;    // (D,), or (N, D) where the items of a batch have their own
   std::shared_ptr<ov::Node> sum;  // what the convolution with it replaces
@@ -106,19 +49,6 @@ struct Bias {
 // Whether the values are one number per channel of each item: (N, D, 1, 1).
 bool is_per_item(const ov::PartialShape& shape, std::size_t channels) {
   return shape.rank() == 4 && shape[1] == static_cast<std::int64_t>(channels) && shape[2] == 1 && shape[3] == 1;
-}
-
-// The sum that is all that is made of an output, and what is added to it there.
-struct Sum {
-  std::shared_ptr<ov::Node> node;
-  ov::Output<ov::Node> other;
-};
-
-std::optional<Sum> only_sum(const ov::Output<ov::Node>& output) {
-  const auto user = only_user(output);
-  if (!user || !ov::is_type<Add>(user)) return std::nullopt;
-  const std::size_t side = user->input_value(0) == output ? 1 : 0;
-  return Sum{user, user->input_value(side)};
 }
 
 // The bias that is added to the convolution, and what is added after it per item, as the embedding of the timestep is.
@@ -151,8 +81,12 @@ bool has_extents(ov::Output<ov::Node> other, ov::Output<ov::Node> picture) {
     other = shortcut->input_value(0);
   }
   other = channels_last(other);
-  while (other != picture && ov::is_type<NormConvolution>(picture.get_node())) picture = picture.get_node()->input_value(0);
-  return other == picture;
+  const auto* projected = ov::as_type<NormProjection>(other.get_node());
+  const auto before = projected ? projected->input_value(0) : other;
+  while (ov::is_type<NormConvolution>(picture.get_node()) && picture != other && picture != before) {
+    picture = picture.get_node()->input_value(0);
+  }
+  return picture == other || picture == before;
 }
 
 }  // namespace
@@ -173,10 +107,8 @@ void join_norm_convolution(const std::shared_ptr<Convolution>& node, const ov::P
                         sum->other.get_partial_shape()[1] == bias.sum->get_output_partial_shape(0)[1] &&
                         has_extents(sum->other, picture);
   if (residual) inputs.push_back(channels_last(sum->other));
-  const auto whole = channels_first(std::make_shared<NormConvolution>(inputs, norm->groups, norm->epsilon, residual));
-  const auto old = residual ? sum->node : bias.sum;
-  whole->set_friendly_name(old->get_friendly_name());
-  old->output(0).replace(whole);
+  const auto whole = std::make_shared<NormConvolution>(inputs, norm->groups, norm->epsilon, residual);
+  replace_by_channels_last(residual ? sum->node : bias.sum, whole);
 }
 
 NormConvolution::NormConvolution(const ov::OutputVector& inputs, std::int64_t groups, float epsilon, bool residual)

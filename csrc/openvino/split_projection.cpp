@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "csrc/openvino/fold.h"
+#include "csrc/openvino/slices.h"
 
 namespace hoirt::openvino {
 namespace {
@@ -21,29 +22,7 @@ using ov::opset13::MatMul;
 using ov::opset13::Reshape;
 using ov::opset13::Slice;
 
-struct Range {
-  std::int64_t start, stop;
-};
-
-std::optional<std::int64_t> single_value(const ov::Output<ov::Node>& output, const ov::ParameterVector& parameters) {
-  const auto constant = fold(output, parameters);
-  if (!constant || ov::shape_size(constant->get_shape()) != 1) return std::nullopt;
-  return constant->cast_vector<std::int64_t>()[0];
-}
-
-// What a slice takes of the last axis, of `width`, if it takes all of the others.
-std::optional<Range> columns(const Slice& node, std::int64_t width, const ov::ParameterVector& parameters) {
-  if (node.get_input_size() != 5) return std::nullopt;
-  const auto value = [&](std::size_t input) { return single_value(node.input_value(input), parameters); };
-  const auto start = value(1), stop = value(2), step = value(3), axis = value(4);
-  const auto rank = node.get_input_partial_shape(0).rank();
-  if (!start || !stop || step != 1 || !axis || rank.is_dynamic()) return std::nullopt;
-  if (*axis != -1 && *axis != rank.get_length() - 1) return std::nullopt;
-  const Range range{*start, std::min(*stop, width)};  // slices may name an end beyond the last column
-  return range.start >= 0 && range.start < range.stop ? std::optional(range) : std::nullopt;
-}
-
-std::shared_ptr<Constant> cut(const Constant& whole, std::size_t axis, Range range) {
+std::shared_ptr<Constant> cut(const Constant& whole, std::size_t axis, Columns range) {
   ov::Shape shape = whole.get_shape();
   const std::size_t element = whole.get_element_type().size();
   std::size_t rows = 1, inner = element;
@@ -61,7 +40,7 @@ std::shared_ptr<Constant> cut(const Constant& whole, std::size_t axis, Range ran
 
 // The range of a constant expression of weights along an axis counted from the end (1: the last), through casts and
 // dequantisation; an operand that is broadcast along that axis stays whole. Null for any other expression.
-std::shared_ptr<ov::Node> cut_weights(const ov::Output<ov::Node>& output, std::size_t from_end, Range range) {
+std::shared_ptr<ov::Node> cut_weights(const ov::Output<ov::Node>& output, std::size_t from_end, Columns range) {
   auto node = output.get_node_shared_ptr();
   const auto& shape = output.get_partial_shape();
   if (shape.is_dynamic()) return nullptr;
@@ -106,7 +85,7 @@ std::optional<Projection> projection_of(const ov::Output<ov::Node>& output) {
   return std::nullopt;
 }
 
-std::shared_ptr<ov::Node> narrow(const Projection& whole, Range range) {
+std::shared_ptr<ov::Node> narrow(const Projection& whole, Columns range) {
   const MatMul& product = *whole.product;
   auto weights = cut_weights(product.input_value(1), product.get_transpose_b() ? 2 : 1, range);
   if (!weights) return nullptr;
@@ -125,7 +104,7 @@ void split(const ov::Output<ov::Node>& output, const Projection& projection, con
   std::vector<std::pair<std::shared_ptr<ov::Node>, std::shared_ptr<ov::Node>>> parts;
   for (const auto& user : output.get_target_inputs()) {
     const auto slice = ov::as_type_ptr<Slice>(user.get_node()->shared_from_this());
-    const auto range = slice && user.get_index() == 0 ? columns(*slice, width.get_length(), parameters)
+    const auto range = slice && user.get_index() == 0 ? columns_of(*slice, width.get_length(), parameters)
                                                       : std::nullopt;
     auto part = range ? narrow(projection, *range) : nullptr;
     if (!part) return;

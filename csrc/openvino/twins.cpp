@@ -12,6 +12,7 @@
 #include "csrc/openvino/attention.h"
 #include "csrc/openvino/doubled_convolution.h"
 #include "csrc/openvino/norm_convolution.h"
+#include "csrc/openvino/norm_projection.h"
 
 namespace hoirt::openvino {
 namespace {
@@ -22,7 +23,8 @@ constexpr std::size_t few_layers = 8;  // less than that is not worth a program 
 
 bool is_layer(const ov::Node& node) {
   return ov::is_type<ov::opset13::Convolution>(&node) || ov::is_type<ov::opset13::MatMul>(&node) ||
-         ov::is_type<NormConvolution>(&node) || ov::is_type<DoubledConvolution>(&node) || ov::is_type<BlockAttention>(&node);
+         ov::is_type<NormConvolution>(&node) || ov::is_type<DoubledConvolution>(&node) || ov::is_type<NormProjection>(&node) ||
+         ov::is_type<BlockAttention>(&node);
 }
 
 // For every node, in order: the inputs that it depends on.
