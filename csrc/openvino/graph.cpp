@@ -86,14 +86,14 @@ void replace_by_halves(const ov::Output<ov::Node>& old, const ov::Output<ov::Nod
 bool lies_channels_last(const ov::Output<ov::Node>& picture) {
   if (const auto joined = ov::as_type_ptr<Concat>(picture.get_node_shared_ptr()); joined && joined->get_axis() == 1) {
     const auto parts = joined->input_values();
-    return std::any_of(parts.begin(), parts.end(), lies_channels_last);
+    return std::all_of(parts.begin(), parts.end(), lies_channels_last);
   }
   return turned_by(picture) == first || (is_widened(picture) && turned_by(picture.get_node()->input_value(0)) == first);
 }
 
 ov::Output<ov::Node> channels_last(const ov::Output<ov::Node>& picture) {
   if (turned_by(picture) == first) return halves(picture.get_node()->input_value(0));
-  if (const auto joined = ov::as_type_ptr<Concat>(picture.get_node_shared_ptr()); joined && joined->get_axis() == 1) {
+  if (const auto joined = ov::as_type_ptr<Concat>(picture.get_node_shared_ptr()); joined && lies_channels_last(picture)) {
     ov::OutputVector parts;
     for (const auto& part : joined->input_values()) parts.push_back(channels_last(part));
     const auto again = std::make_shared<Concat>(parts, 3);

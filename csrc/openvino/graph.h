@@ -47,9 +47,9 @@ ov::Output<ov::Node> halves(const ov::Output<ov::Node>& value);
 // Lets the users of `old` read what one of our nodes makes instead.
 void replace_by_halves(const ov::Output<ov::Node>& old, const ov::Output<ov::Node>& made);
 
-// The same for pictures: (N, C, H, W) float32 in the graph, (N, H, W, C) bf16 in our nodes, also if some are joined.
+// The same for pictures: (N, C, H, W) float32 in the graph, (N, H, W, C) bf16 in our nodes, also where some of these are joined.
 ov::Output<ov::Node> channels_last(const ov::Output<ov::Node>& picture);
-// Whether that takes no turn of the values, at least of a part.
+// Whether that takes no turn of the values.
 bool lies_channels_last(const ov::Output<ov::Node>& picture);
 void replace_by_channels_last(const ov::Output<ov::Node>& old, const ov::Output<ov::Node>& made);
 
