@@ -2,16 +2,12 @@
 
 import hoirt.backends
 import numpy as np
-import onnx_ir as ir
 import pytest
 import torch
+from int8_tools import quantised
 from onnx import helper
 from onnx_models import reference, save, value
 from torch import nn
-
-from export.int8.layers import find_layers
-from export.int8.qdq import rewrite
-from export.int8.ranges import measure
 
 RNG = np.random.default_rng(0)
 HAS_BF16 = hoirt.backends.load("openvino").precisions("cpu")[0] == "bf16"
@@ -111,17 +107,6 @@ def check(path, module, inputs, cache="", bound=0.01):
     return found
 
 
-def quantised(path, inputs):
-    """The network with every layer in int8, as `hoirt pack quantize` writes it."""
-    model = ir.load(path)
-    layers = find_layers(model)
-    ranges = measure(path, {str(layer.activation.name): layer.channel for layer in layers}, [{"x": inputs}])
-    rewrite(model, layers, ranges)
-    target = path.with_stem("int8")
-    ir.save(model, target)
-    return target
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -213,7 +198,7 @@ def test_residual_blocks(tmp_path, shortcut, out, int8):
     module = nn.Sequential(Block(128, out, shortcut or out != 128), Block(out, out))
     x = normal(2, 128, 9, 12)
     path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))
-    check(quantised(path, x) if int8 else path, module, x, bound=0.06 if int8 else 0.01)
+    check(quantised(path, x=x) if int8 else path, module, x, bound=0.06 if int8 else 0.01)
 
 
 def test_a_sum_that_is_broadcast_is_left_alone(tmp_path):
@@ -232,14 +217,14 @@ def test_upsamplers(tmp_path, options, int8):
     module = nn.Sequential(Upsampler(**options), Residual(options.get("out", 160), 128))
     x = normal(2, options.get("channels", 128), 5, 7)
     path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))
-    check(quantised(path, x) if int8 else path, module, x, bound=0.06 if int8 else 0.01)
+    check(quantised(path, x=x) if int8 else path, module, x, bound=0.06 if int8 else 0.01)
 
 
 @pytest.mark.parametrize("heads", [8, 4])
 def test_self_attention_in_int8(tmp_path, heads):
     module = SelfAttention(heads=heads)
     x = normal(2, 200, 320)
-    path = quantised(exported(module, x[:, :16], tmp_path / "net.onnx", (0, 1)), x)
+    path = quantised(exported(module, x[:, :16], tmp_path / "net.onnx", (0, 1)), x=x)
     check(path, module, x, bound=0.05)
 
 
@@ -248,7 +233,7 @@ def test_our_operations_run(tmp_path):
     x = normal(1, 128, 6, 6)
     module = nn.Sequential(Upsampler(out=128), Residual(128, 128))
     path = exported(module, x, tmp_path / "net.onnx", (0, 2, 3))
-    for each, bytes_of_both in ((path, (16 + TAPS) * 2), (quantised(path, x), 16 + 16)):
+    for each, bytes_of_both in ((path, (16 + TAPS) * 2), (quantised(path, x=x), 16 + 16)):
         opened(each, each.with_suffix(".cache")).run({"x": x})
         size = max(file.stat().st_size for file in tmp_path.glob(f"{each.stem}.cache*"))
         weights = bytes_of_both * 128 * 128

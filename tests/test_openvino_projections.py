@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from int8_tools import quantised
 from torch import nn
 from torch.nn import functional
 
@@ -98,6 +99,15 @@ def test_spatial_transformers(spatial, extents, keys):
     check(path, module, x=normal(batch, 320, height, width), context=normal(batch, keys, 256), bound=0.02)
 
 
+def test_transformers_in_int8(spatial):
+    path, module = spatial
+    inputs = {"x": normal(2, 320, 12, 16), "context": normal(2, 11, 256)}
+    bytes_only = quantised(path, **inputs)
+    check(bytes_only, module, **inputs, bound=0.06)
+    results = [opened(bytes_only, threads).run(inputs)["y"] for threads in (1, 3)]
+    assert np.array_equal(*results)
+
+
 def test_weights_are_packed_as_halves(spatial):
     """Told from the cache, which keeps what OpenVINO multiplies as it is in the file: four bytes a number."""
     path, module = spatial
@@ -172,10 +182,12 @@ class Gate(nn.Module):
 
 @pytest.mark.parametrize("kind", ["gelu", "swapped", "tanh", "silu", "twice"])
 @pytest.mark.parametrize("tokens", [1, 50])
-def test_gates(tmp_path, kind, tokens):
+@pytest.mark.parametrize("int8", [False, True])
+def test_gates(tmp_path, kind, tokens, int8):
     module = Gate(kind)
     x = normal(2, tokens, 256)
-    check(exported(module, tmp_path / "net.onnx", x=x), module, x=x)
+    path = exported(module, tmp_path / "net.onnx", x=x)
+    check(quantised(path, x=x) if int8 else path, module, x=x, bound=0.03 if int8 else 0.01)
 
 
 class Several(nn.Module):
@@ -196,6 +208,13 @@ class Several(nn.Module):
 def test_several_products_of_the_same_tokens(tmp_path, norm, shape):
     module, x = Several(norm), normal(*shape)
     check(exported(module, tmp_path / "net.onnx", x=x), module, x=x)
+
+
+def test_scales_of_int8_are_found_as_it_runs(tmp_path):
+    """OpenVINO's layers would cut off what is far beyond the values that were measured."""
+    module, x = Several(norm=False), normal(2, 9, 256)
+    path = quantised(exported(module, tmp_path / "net.onnx", x=x), x=x)
+    check(path, module, x=x * 100, bound=0.02)
 
 
 @pytest.mark.parametrize("shapes", [((2, 5), (2, 5)), ((2, 5), (1, 5)), ((2, 5), (2, 1)), ((1, 5), (2, 1))])

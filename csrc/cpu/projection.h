@@ -27,7 +27,6 @@ struct Projection {
   const float* factors = nullptr;  // (items,), or null
   bool gated = false;  // the weights and the bias hold all values' columns, then as many of gates
   const Bf16* input = nullptr;     // (rows, channels_in)
-  const Bf16* weights = nullptr;   // as pack_projection() writes them
   const float* bias = nullptr;     // of every column
   const Bf16* residual = nullptr;  // (rows, channels_out), or null
   // The columns are dealt out evenly: (rows, channels_out / parts) each.
@@ -37,12 +36,12 @@ struct Projection {
 
 constexpr std::int64_t projection_channels = 32;
 
-// From weights (channels_in, columns), or (columns, channels_in) if transposed, to channels_in * columns values.
+// From weights (channels_in, columns), or (columns, channels_in) if transposed, to as many values.
 void pack_projection(const float* weights, std::int64_t channels_in, std::int64_t columns, bool transposed, Bf16* packed,
                      const Parallel& parallel);
 
-// Sums are float32, also those with the residual; gelu is exact to 3e-5. The bits do not depend on the threads. Needs
-// multiplies_bf16().
-void project(const Projection& job, const Parallel& parallel);
+// With weights as pack_projection() writes them. Sums are float32, also those with the residual; gelu is exact to 3e-5. The
+// bits do not depend on the threads. Needs multiplies_bf16().
+void project(const Projection& job, const Bf16* weights, const Parallel& parallel);
 
 }  // namespace hoirt::cpu

@@ -14,20 +14,9 @@ namespace hoirt::cpu {
 using namespace winograd;
 
 namespace {
-constexpr float largest = 127;
-constexpr std::int32_t middle = 128;
-
 using Plain = Tile<Two, Two>;
 using Doubled = Tile<TwoOfDoubled, TwoOfDoubled>;
 }  // namespace
-
-bool multiplies_int8() {
-#if HOIRT_AVX512_BF16
-  return multiplies_bf16() && __builtin_cpu_supports("avx512vnni");
-#else
-  return false;
-#endif
-}
 
 // Values (16, channels_out / 32, channels_in / 4, 32, 4): what one product reads lies in a row, four inputs side by side.
 void pack_winograd_int8(const float* weights, std::int64_t channels_out, std::int64_t channels_in, std::int8_t* values,
@@ -38,7 +27,7 @@ void pack_winograd_int8(const float* weights, std::int64_t channels_out, std::in
       row[static_cast<std::size_t>(in)] = Plain::of_kernel(weights + (out * channels_in + in) * 9, tap);
       most = std::max(most, std::abs(row[static_cast<std::size_t>(in)]));
     }
-    const float scale = most > 0 ? most / largest : 1.0F;
+    const float scale = most > 0 ? most / bytes::largest : 1.0F;
     const std::int64_t panel = tap * (channels_out / block) + out / block;
     std::int32_t sum = 0;
     for (std::int64_t in = 0; in < channels_in; ++in) {
@@ -47,7 +36,7 @@ void pack_winograd_int8(const float* weights, std::int64_t channels_out, std::in
       sum += value;
     }
     scales[tap * channels_out + out] = scale;
-    offsets[tap * channels_out + out] = -middle * sum;
+    offsets[tap * channels_out + out] = -bytes::middle * sum;
   };
   parallel(channels_out, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> row(static_cast<std::size_t>(channels_in));
@@ -77,11 +66,8 @@ struct Product {
       const __m512i high = _mm512_loadu_si512(weights + 4 * block * quad + 64);
 #pragma GCC unroll 12
       for (int tile = 0; tile < Tiles; ++tile) {
-        int four;
-        __builtin_memcpy(&four, tiles + tile * stride + 4 * quad, sizeof four);
-        const __m512i all = _mm512_set1_epi32(four);
-        sum[tile][0] = _mm512_dpbusd_epi32(sum[tile][0], all, low);
-        sum[tile][1] = _mm512_dpbusd_epi32(sum[tile][1], all, high);
+        sum[tile][0] = bytes::add_products(sum[tile][0], tiles + tile * stride + 4 * quad, low);
+        sum[tile][1] = bytes::add_products(sum[tile][1], tiles + tile * stride + 4 * quad, high);
       }
     }
 #pragma GCC unroll 12
@@ -92,28 +78,6 @@ struct Product {
   }
 };
 constexpr auto products = products_of<Product>(std::make_integer_sequence<int, most_tiles>());
-
-// The largest magnitude; bfloat16 without its sign is in the order of its bits. `count` is a multiple of 32.
-float most_of(const Bf16* values, std::int64_t count) {
-  const __m512i magnitude = _mm512_set1_epi16(0x7FFF);
-  __m512i most = _mm512_setzero_si512();
-  for (std::int64_t i = 0; i < count; i += 32) {
-    most = _mm512_max_epu16(most, _mm512_and_si512(_mm512_loadu_si512(values + i), magnitude));
-  }
-  const __m512i low = _mm512_and_si512(most, _mm512_set1_epi32(0xFFFF));
-  const __m512i high = _mm512_srli_epi32(most, 16);
-  return float_of(static_cast<Bf16>(_mm512_reduce_max_epu32(_mm512_max_epu32(low, high))));
-}
-
-// Writes round(value * factor) + 128, and nothing beyond a byte.
-void quantise(const Bf16* values, std::int64_t count, float factor, std::uint8_t* to) {
-  const __m512 by = _mm512_set1_ps(factor);
-  const __m128i flip = _mm_set1_epi8(static_cast<char>(middle));
-  for (std::int64_t i = 0; i < count; i += 16) {
-    const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(lanes::load(values + i), by));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm_xor_si128(_mm512_cvtsepi32_epi8(whole), flip));
-  }
-}
 
 template <typename TileOf>
 class Bytes {
@@ -138,10 +102,8 @@ class Bytes {
       tiles_.transform(first + i, taps.get(), in);
       for (std::int64_t tap = 0; tap < 16; ++tap) {
         if (Tile::is_zero(tap)) continue;
-        const float most = most_of(taps.get() + tap * in, in);
-        const bool usual = most > 1e-30F && std::isfinite(most);
-        scales_[static_cast<std::size_t>(i * 16 + tap)] = usual ? most / largest : most;
-        quantise(taps.get() + tap * in, in, usual ? largest / most : 0.0F, transformed_.get() + (tap * together_ + i) * in);
+        scales_[static_cast<std::size_t>(i * 16 + tap)] =
+            bytes::quantise(taps.get() + tap * in, in, transformed_.get() + (tap * together_ + i) * in);
       }
     }
   }

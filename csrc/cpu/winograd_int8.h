@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "csrc/cpu/bf16.h"
+#include "csrc/cpu/bytes.h"
 #include "csrc/cpu/parallel.h"
 #include "csrc/cpu/winograd_conv.h"
 
@@ -16,9 +16,6 @@ struct WinogradInt8 {
   const float* scales = nullptr;         // of a tap and output channel
   const std::int32_t* offsets = nullptr;  // what the picture's 128 adds to its products, negative
 };
-
-// Whether this processor has the instructions, and this build the code.
-bool multiplies_int8();
 
 // From weights (channels_out, channels_in, 3, 3).
 void pack_winograd_int8(const float* weights, std::int64_t channels_out, std::int64_t channels_in, std::int8_t* values,

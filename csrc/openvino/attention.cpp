@@ -8,9 +8,10 @@
 
 #include "csrc/cpu/attention.h"
 #include "csrc/cpu/attention_int8.h"
-#include "csrc/cpu/winograd_int8.h"
+#include "csrc/cpu/bytes.h"
 #include "csrc/openvino/fold.h"
 #include "csrc/openvino/graph.h"
+#include "csrc/openvino/norm_projection.h"
 #include "csrc/openvino/quantised.h"
 #include "csrc/openvino/threads.h"
 
@@ -72,6 +73,7 @@ std::shared_ptr<Kind> only(const ov::Output<ov::Node>& output) {
 
 // Whether the graph multiplies in int8 to make it.
 bool is_quantised(const ov::Output<ov::Node>& output) {
+  if (const auto joined = ov::as_type_ptr<NormProjection>(halves(output).get_node_shared_ptr())) return joined->int8();
   const auto projection = ov::as_type_ptr<MatMul>(output.get_node_shared_ptr());
   return projection && before_quantising(projection->input_value(0)).get_node() && dequantises(projection->input_value(1));
 }

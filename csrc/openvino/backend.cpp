@@ -24,7 +24,7 @@ namespace hoirt::openvino {
 namespace {
 
 // Names what model_file.cpp makes of a network before it is compiled; cached programs of other rewrites are not used.
-constexpr const char* rewrites = "norms, split projections, upsampling 1, own kernels 6, twins";
+constexpr const char* rewrites = "norms, split projections, upsampling 1, own kernels 7, twins";
 
 // OpenVINO offers bf16 wherever it can emulate it; only with these instructions is it faster than fp32.
 bool has_bf16() {

@@ -41,13 +41,13 @@ std::optional<WithConstant> with_constant(const ov::Output<ov::Node>& output) {
 // The axes by which a node turns a value; none if it does not.
 std::vector<std::int64_t> turned_by(const ov::Output<ov::Node>& output);
 
-// Our nodes read and make bf16, the graph float32. What one of our nodes made need not be widened and rounded again, also
-// if its shape is changed between.
+// Our nodes read and make bf16, the graph float32. What one of our nodes made need not be widened and rounded again, not
+// even if its shape is changed between.
 ov::Output<ov::Node> halves(const ov::Output<ov::Node>& value);
 // Lets the users of `old` read what one of our nodes makes instead.
 void replace_by_halves(const ov::Output<ov::Node>& old, const ov::Output<ov::Node>& made);
 
-// The same for pictures: (N, C, H, W) float32 in the graph, (N, H, W, C) bf16 in our nodes, also where some of these are joined.
+// The same for pictures: (N, C, H, W) float32 in the graph, (N, H, W, C) bf16 in our nodes, also where some are joined.
 ov::Output<ov::Node> channels_last(const ov::Output<ov::Node>& picture);
 // Whether that takes no turn of the values.
 bool lies_channels_last(const ov::Output<ov::Node>& picture);

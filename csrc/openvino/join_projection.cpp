@@ -7,10 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "csrc/cpu/projection_int8.h"
 #include "csrc/openvino/convolution.h"
 #include "csrc/openvino/graph.h"
 #include "csrc/openvino/norm_projection.h"
 #include "csrc/openvino/norms.h"
+#include "csrc/openvino/quantised.h"
 #include "csrc/openvino/slices.h"
 #include "csrc/openvino/threads.h"
 #include "csrc/openvino/winograd_weights.h"
@@ -35,6 +37,8 @@ bool fit(std::size_t channels_in, std::size_t columns) {
 }
 
 struct Layer {
+  ov::Output<ov::Node> input;  // before it is rounded to bytes, if the graph does that
+  bool int8;                   // it does, on both sides
   std::vector<float> weights;  // (C, D), or (D, C)
   bool transposed;
   std::size_t channels_in, columns;
@@ -42,14 +46,30 @@ struct Layer {
   ov::Output<ov::Node> result;  // with the bias
 };
 
+// What a product multiplies with its second input.
+struct Operand {
+  ov::Output<ov::Node> value;
+  bool int8;
+  std::shared_ptr<Constant> weights;  // null if they are not stored
+};
+
+Operand operand_of(const ov::Node& node) {
+  const auto unrounded = before_quantising(node.input_value(0));
+  const bool int8 = unrounded.get_node() && cpu::multiplies_int8();
+  return {int8 ? unrounded : node.input_value(0), int8,
+          int8 ? dequantised(node.input_value(1)) : stored_floats(node.input_value(1))};
+}
+
 std::optional<Layer> layer_of(MatMul& node) {
-  const auto weights = node.get_transpose_a() ? nullptr : stored_floats(node.input_value(1));
-  if (!weights || weights->get_shape().size() != 2 || node.get_output_target_inputs(0).empty()) return std::nullopt;
+  if (node.get_transpose_a() || node.get_output_target_inputs(0).empty()) return std::nullopt;
+  const auto [input, int8, weights] = operand_of(node);
+  if (!weights || weights->get_shape().size() != 2) return std::nullopt;
   const bool transposed = node.get_transpose_b();
   const std::size_t in = weights->get_shape()[transposed ? 1 : 0], columns = weights->get_shape()[transposed ? 0 : 1];
   const auto rank = node.get_input_partial_shape(0).rank();
   if (!fit(in, columns) || rank.is_dynamic() || rank.get_length() < 2) return std::nullopt;
-  Layer layer{weights->cast_vector<float>(), transposed, in, columns, std::vector<float>(columns, 0.0F), node.output(0)};
+  Layer layer{input, int8, weights->cast_vector<float>(), transposed, in, columns, std::vector<float>(columns, 0.0F),
+              node.output(0)};
   const auto sum = only_sum(layer.result);
   const auto bias = sum ? stored_floats(sum->other) : nullptr;
   const bool per_column = bias && !bias->get_shape().empty() && bias->get_shape().back() == columns &&
@@ -60,11 +80,11 @@ std::optional<Layer> layer_of(MatMul& node) {
 }
 
 std::optional<Layer> layer_of(Convolution& node) {
-  const auto weights = stored_floats(node.input_value(1));
+  const auto [input, int8, weights] = operand_of(node);
   if (!weights) return std::nullopt;
   const std::size_t columns = weights->get_shape()[0], in = weights->get_shape()[1];
   if (!fit(in, columns)) return std::nullopt;
-  Layer layer{weights->cast_vector<float>(), true, in, columns, std::vector<float>(columns, 0.0F), node.output(0)};
+  Layer layer{input, int8, weights->cast_vector<float>(), true, in, columns, std::vector<float>(columns, 0.0F), node.output(0)};
   if (const auto with_bias = biased(node, columns)) {
     layer.bias = with_bias->bias->cast_vector<float>(), layer.result = with_bias->sum;
   }
@@ -90,18 +110,37 @@ std::shared_ptr<ov::Node> gate_of(const Layer& layer, const ov::ParameterVector&
   return gated ? product : nullptr;
 }
 
-ov::OutputVector weights_and_bias(const std::vector<Layer>& layers) {
-  const std::size_t in = layers[0].channels_in, columns = layers[0].columns;
+// Of all layers, side by side, as bfloat16 or as bytes with scales and offsets.
+ov::OutputVector packed_halves(const std::vector<Layer>& layers, std::size_t in, std::size_t columns) {
   ov::Tensor packed(ov::element::bf16, {layers.size() * columns / block, in / 2, 2 * block});
-  std::vector<float> bias;
   auto* to = static_cast<cpu::Bf16*>(packed.data());
   for (const Layer& layer : layers) {
     cpu::pack_projection(layer.weights.data(), static_cast<std::int64_t>(in), static_cast<std::int64_t>(columns),
                          layer.transposed, to, on_threads);
     to += in * columns;
-    bias.insert(bias.end(), layer.bias.begin(), layer.bias.end());
   }
-  return {std::make_shared<Constant>(packed), floats(bias)};
+  return {std::make_shared<Constant>(packed)};
+}
+
+ov::OutputVector packed_bytes(const std::vector<Layer>& layers, std::size_t in, std::size_t columns) {
+  const std::size_t all = layers.size() * columns;
+  ov::Tensor values(ov::element::i8, {all / block, in / 4, 4 * block});
+  ov::Tensor scales(ov::element::f32, {all}), offsets(ov::element::i32, {all});
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    cpu::pack_projection_int8(layers[i].weights.data(), static_cast<std::int64_t>(in), static_cast<std::int64_t>(columns),
+                              layers[i].transposed, values.data<std::int8_t>() + i * in * columns,
+                              scales.data<float>() + i * columns, offsets.data<std::int32_t>() + i * columns, on_threads);
+  }
+  return {std::make_shared<Constant>(values), std::make_shared<Constant>(scales), std::make_shared<Constant>(offsets)};
+}
+
+ov::OutputVector bias_and_weights(const std::vector<Layer>& layers) {
+  std::vector<float> bias;
+  for (const Layer& layer : layers) bias.insert(bias.end(), layer.bias.begin(), layer.bias.end());
+  ov::OutputVector inputs{floats(bias)};
+  const auto pack = layers[0].int8 ? packed_bytes : packed_halves;
+  for (const auto& one : pack(layers, layers[0].channels_in, layers[0].columns)) inputs.push_back(one);
+  return inputs;
 }
 
 // This product and up to two more of the same tokens that have as many columns.
@@ -143,9 +182,10 @@ std::optional<Sum> scale_of(const ov::Output<ov::Node>& picture) {
 void join_projection(const std::shared_ptr<MatMul>& node, const ov::ParameterVector& parameters) {
   auto layer = layer_of(*node);
   if (!layer) return;
-  const auto norm = layer_norm(node->input_value(0), parameters);
-  const auto tokens = halves(norm ? norm->tokens : node->input_value(0));
+  const auto norm = layer_norm(layer->input, parameters);
+  const auto tokens = halves(norm ? norm->tokens : layer->input);
   NormProjection::Options options;
+  options.int8 = layer->int8;
   ov::Output<ov::Node> old = layer->result;
   ov::OutputVector residual;
   std::vector<Layer> layers;
@@ -160,7 +200,7 @@ void join_projection(const std::shared_ptr<MatMul>& node, const ov::ParameterVec
     layers = side_by_side(*node, std::move(*layer));
   }
   ov::OutputVector inputs{tokens};
-  const auto weights = weights_and_bias(layers);
+  const auto weights = bias_and_weights(layers);
   inputs.insert(inputs.end(), weights.begin(), weights.end());
   if (norm) {
     options.norm = Norm::layer, options.epsilon = norm->epsilon;
@@ -178,14 +218,15 @@ void join_projection(const std::shared_ptr<Convolution>& node, const ov::Paramet
   auto layer = is_plain_1x1(*node) ? layer_of(*node) : std::nullopt;
   if (!layer) return;
   ov::Output<ov::Node> old = layer->result;
-  const auto norm = group_norm(node->input_value(0), parameters);
+  const auto norm = group_norm(layer->input, parameters);
   const auto scale = scale_of(old);
   const auto sum = residual_of(scale ? scale->node->output(0) : old, 1);
-  if (!norm && !(scale && sum) && !lies_channels_last(node->input_value(0))) return;
+  if (!norm && !(scale && sum) && !lies_channels_last(layer->input)) return;
   NormProjection::Options options;
-  ov::OutputVector inputs{channels_last(norm ? norm->picture : node->input_value(0))};
+  options.int8 = layer->int8;
+  ov::OutputVector inputs{channels_last(norm ? norm->picture : layer->input)};
   std::vector<Layer> layers{std::move(*layer)};
-  const auto weights = weights_and_bias(layers);
+  const auto weights = bias_and_weights(layers);
   inputs.insert(inputs.end(), weights.begin(), weights.end());
   if (norm) {
     options.norm = Norm::group, options.groups = norm->groups, options.epsilon = norm->epsilon;

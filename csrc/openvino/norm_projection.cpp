@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "csrc/cpu/norm_silu.h"
+#include "csrc/cpu/projection_int8.h"
 #include "csrc/openvino/threads.h"
 
 namespace hoirt::openvino {
@@ -20,14 +21,15 @@ NormProjection::NormProjection(const ov::OutputVector& inputs, const Options& op
 
 void NormProjection::validate_and_infer_types() {
   ov::PartialShape shape = get_input_partial_shape(0);
-  const auto& bias = get_input_partial_shape(2);
+  const auto& bias = get_input_partial_shape(1);
   if (shape.rank().is_static() && bias.rank() == 1 && bias[0].is_static()) {
     shape[shape.size() - 1] = bias[0].get_length() / (options_.gated ? 2 : 1) / options_.parts;
   }
   const std::size_t others = get_input_size() - (options_.residual ? 1 : 0) - (options_.scaled ? 1 : 0);
   for (std::size_t other = others; other < get_input_size(); ++other) {
-    const bool fits = ov::PartialShape::broadcast_merge_into(shape, get_input_partial_shape(other), ov::op::AutoBroadcastType::NUMPY);
-    NODE_VALIDATION_CHECK(this, fits, "shapes that do not go together: ", shape, " and ", get_input_partial_shape(other));
+    const auto& added = get_input_partial_shape(other);
+    const bool fits = ov::PartialShape::broadcast_merge_into(shape, added, ov::op::AutoBroadcastType::NUMPY);
+    NODE_VALIDATION_CHECK(this, fits, "shapes that do not go together: ", shape, " and ", added);
   }
   set_output_size(static_cast<std::size_t>(options_.parts));
   for (std::size_t part = 0; part < get_output_size(); ++part) set_output_type(part, ov::element::bf16, shape);
@@ -44,11 +46,19 @@ bool NormProjection::visit_attributes(ov::AttributeVisitor& visitor) {
   options_.norm = static_cast<Norm>(norm);
   visitor.on_attribute("groups", options_.groups);
   visitor.on_attribute("epsilon", options_.epsilon);
+  visitor.on_attribute("int8", options_.int8);
   visitor.on_attribute("gated", options_.gated);
   visitor.on_attribute("scaled", options_.scaled);
   visitor.on_attribute("residual", options_.residual);
   visitor.on_attribute("parts", options_.parts);
   return true;
+}
+
+void NormProjection::run(const cpu::Projection& job, const ov::TensorVector& inputs) const {
+  if (!options_.int8) return cpu::project(job, halves(inputs[2]), on_threads);
+  const cpu::ProjectionInt8 weights{inputs[2].data<const std::int8_t>(), inputs[3].data<const float>(),
+                                    inputs[4].data<const std::int32_t>()};
+  cpu::project_int8(job, weights, on_threads);
 }
 
 // The rare case: rows of one operand are used for several of the other's.
@@ -79,32 +89,35 @@ bool NormProjection::evaluate(ov::TensorVector& outputs, const ov::TensorVector&
   cpu::Projection job;
   job.channels_in = static_cast<std::int64_t>(from.back());
   job.rows = static_cast<std::int64_t>(inputs[0].get_size() / from.back());
-  job.channels_out = static_cast<std::int64_t>(inputs[2].get_size()) / (options_.gated ? 2 : 1);
+  job.channels_out = static_cast<std::int64_t>(inputs[1].get_size()) / (options_.gated ? 2 : 1);
   job.item_rows = job.rows / items;
   job.gated = options_.gated, job.parts = options_.parts;
-  job.input = halves(inputs[0]), job.weights = halves(inputs[1]), job.bias = inputs[2].data<const float>();
+  job.input = halves(inputs[0]), job.bias = inputs[1].data<const float>();
   for (std::size_t part = 0; part < outputs.size(); ++part) job.outputs[part] = static_cast<cpu::Bf16*>(outputs[part].data());
   job.norm = options_.norm, job.epsilon = options_.epsilon;
-  if (job.norm != Norm::none) job.scale = inputs[3].data<const float>(), job.shift = inputs[4].data<const float>();
+  const std::size_t scale = options_.int8 ? 5 : 3;
+  if (job.norm != Norm::none) job.scale = inputs[scale].data<const float>(), job.shift = inputs[scale + 1].data<const float>();
   std::vector<float> factors, offsets;
   if (job.norm == Norm::group) {
     factors.resize(from[0] * from.back()), offsets.resize(factors.size());
-    cpu::norm_coefficients({items, job.item_rows, job.channels_in, options_.groups, job.epsilon, job.input, job.scale, job.shift},
-                           factors.data(), offsets.data(), on_threads);
+    const cpu::GroupNorm norm{items,       job.item_rows, job.channels_in, options_.groups,
+                              job.epsilon, job.input,     job.scale,       job.shift};
+    cpu::norm_coefficients(norm, factors.data(), offsets.data(), on_threads);
     job.scale = factors.data(), job.shift = offsets.data();
   }
-  if (!options_.residual) return cpu::project(job, on_threads), true;
+  if (!options_.residual) return run(job, inputs), true;
   const ov::Tensor& factor = inputs[inputs.size() - 2];
   ov::Shape made = from;
   made.back() = static_cast<std::size_t>(job.channels_out);
-  if (made == outputs[0].get_shape() && made == inputs.back().get_shape() && (!options_.scaled || factor.get_size() == from[0])) {
+  const bool alike = made == outputs[0].get_shape() && made == inputs.back().get_shape();
+  if (alike && (!options_.scaled || factor.get_size() == from[0])) {
     job.residual = halves(inputs.back());
     job.factors = options_.scaled ? factor.data<const float>() : nullptr;
-    cpu::project(job, on_threads);
+    run(job, inputs);
   } else {
     ov::Tensor projected(ov::element::bf16, made);
     job.outputs[0] = static_cast<cpu::Bf16*>(projected.data());
-    cpu::project(job, on_threads);
+    run(job, inputs);
     add_broadcast(inputs, projected, outputs[0]);
   }
   return true;

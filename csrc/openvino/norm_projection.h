@@ -9,8 +9,9 @@
 
 namespace hoirt::openvino {
 
-// Inputs: tokens (..., C) bf16, or a picture (N, H, W, C) for a group norm; weights (columns / 32, C / 2, 64) bf16 as
-// cpu::pack_projection writes them; bias (columns,) float32; the norm's scale and shift (C,), if there is one; a factor
+// Inputs: tokens (..., C) bf16, or a picture (N, H, W, C) for a group norm; bias (columns,) float32; weights
+// (columns / 32, C / 2, 64) bf16 as cpu::pack_projection writes them, or (columns / 32, C / 4, 128) i8, scales (columns,) and
+// offsets (columns,) i32 as cpu::pack_projection_int8; the norm's scale and shift (C,), if there is one; a factor
 // (N, 1, 1, 1) float32 of pictures, if they are scaled before the residual; the residual (..., D) bf16, if there is one, which
 // may be broadcast, as in every sum. Outputs: `parts` times (..., D / parts) bf16, with D columns, or 2 D if it is gated.
 class NormProjection final : public ov::op::Op {
@@ -20,7 +21,7 @@ class NormProjection final : public ov::op::Op {
     cpu::Projection::Norm norm = cpu::Projection::Norm::none;
     std::int64_t groups = 1;  // of a group norm
     float epsilon = 0;
-    bool gated = false, scaled = false, residual = false;
+    bool int8 = false, gated = false, scaled = false, residual = false;
     std::int64_t parts = 1;
   };
 
@@ -33,7 +34,10 @@ class NormProjection final : public ov::op::Op {
   bool has_evaluate() const override { return true; }
   bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override;
 
+  bool int8() const { return options_.int8; }
+
  private:
+  void run(const cpu::Projection& job, const ov::TensorVector& inputs) const;
   void add_broadcast(const ov::TensorVector& inputs, const ov::Tensor& projected, ov::Tensor& output) const;
 
   Options options_;
