@@ -63,15 +63,19 @@ struct GuidedStepOf : StepRow {
     if (current.E == 0) previous_clean = nullptr;
   }
 
-  // The formula; `limit` is the clip, or infinity without one. A NaN passes, so that the loop can report it.
+  // The formula; `limit` is the clip, or infinity without one. A NaN passes, so that the loop can report it. Terms of history
+  // (x0 of the row before, and n) and of the known region that are neutral may be left out: the bits are the same.
+  template <bool history = true, bool region = true>
   HOIRT_HD Out formula(const In& in, double limit) const {
     const double out = in.u + guidance * (in.c - in.u);
     double x0 = A * in.x + B * out;
     x0 = x0 < -limit ? -limit : x0;
     x0 = x0 > limit ? limit : x0;
-    const double value = C * in.x + D * x0 + E * in.previous + F * in.n;
-    const double blended = in.mask * value + (1.0 - in.mask) * (G * in.known + H * in.n_known);
-    return {static_cast<float>(blended), static_cast<float>(x0)};
+    double value = C * in.x + D * x0;
+    if (history) value = value + E * in.previous + F * in.n;
+    if (!history || !region) value += 0.0;  // what neutral terms add: no zero stays negative
+    if (region) value = in.mask * value + (1.0 - in.mask) * (G * in.known + H * in.n_known);
+    return {static_cast<float>(value), static_cast<float>(x0)};
   }
   HOIRT_HD double limit() const { return clip > 0 ? clip : HUGE_VAL; }
 
@@ -81,27 +85,35 @@ struct GuidedStepOf : StepRow {
                                                copy, clean, noise.given, known_noise.given);
   }
 
-  // Elements span i .. span i + span - 1 of one item. False if x' is not finite. `packed` may be set where packs().
+  // Elements span i .. span i + span - 1 of one item. False if x' is not finite. `packed` may be set where packs(). A GPU
+  // converts and computes in float64 slower than it reads, so neutral terms are not computed.
   template <bool packed = false>
   HOIRT_HD bool operator()(std::int64_t item, std::int64_t i) const {
+    const bool history = previous_clean || E != 0 || F != 0;
+    if (mask) return history ? run<packed, true, true>(item, i) : run<packed, false, true>(item, i);
+    return history ? run<packed, true, false>(item, i) : run<packed, false, false>(item, i);
+  }
+
+ private:
+  template <bool packed, bool history, bool region>
+  HOIRT_HD bool run(std::int64_t item, std::int64_t i) const {
     const std::int64_t begin = item * item_size + span * i;
     const std::int64_t left = item_size - span * i;
     const int count = packed || left >= span ? span : static_cast<int>(left);
     float n[span] = {}, n_known[span] = {}, x[span] = {}, c[span] = {}, u[span] = {}, previous[span] = {}, z[span] = {},
           m[span] = {}, next_values[span] = {}, clean_values[span] = {};
-    if (draws()) load_noise<packed>(noise, item, i, begin, count, n);
-    if (draws_known()) load_noise<packed>(known_noise, item, i, begin, count, n_known);
+    if (history && draws()) load_noise<packed>(noise, item, i, begin, count, n);
+    if (region && draws_known()) load_noise<packed>(known_noise, item, i, begin, count, n_known);
     if (state) load<packed>(state, begin, count, x);
     if (conditional) load<packed>(conditional, begin, count, c);
     if (unconditional) load<packed>(unconditional, begin, count, u);
-    if (previous_clean) load<packed>(previous_clean, begin, count, previous);
-    if (mask) load<packed>(mask, begin, count, m), load<packed>(known, begin, count, z);
+    if (history && previous_clean) load<packed>(previous_clean, begin, count, previous);
+    if (region) load<packed>(mask, begin, count, m), load<packed>(known, begin, count, z);
     bool finite = true;
     for (int k = 0; k < span; ++k) {
       if (k >= count) continue;
-      const Out result = formula({x[k], unconditional ? u[k] : c[k], c[k], previous[k], n[k], mask ? m[k] : 1.0F, z[k],
-                                  n_known[k]},
-                                 limit());
+      const Out result = formula<history, region>(
+          {x[k], unconditional ? u[k] : c[k], c[k], previous[k], n[k], m[k], z[k], n_known[k]}, limit());
       next_values[k] = result.next;
       clean_values[k] = result.clean;
       finite &= std::isfinite(to_float(from_float<T>(result.next)));
@@ -112,7 +124,6 @@ struct GuidedStepOf : StepRow {
     return finite;
   }
 
- private:
   HOIRT_HD static void take(Noise& from, std::uint32_t stream, std::int64_t at) {
     from.stream = stream;
     from.given = at >= 0 ? from.given + at : nullptr;

@@ -64,9 +64,10 @@ TEST(half_precision_is_exact) {
   }
 }
 
-// Packed and element by element, at every alignment, against the formula on floats.
+// Packed and element by element, at every alignment, against the whole formula on floats; terms that are neutral may be
+// left out, but not a bit may change, nor the sign of a zero.
 template <typename T>
-void check_steps() {
+void check_steps(bool history, bool region) {
   constexpr std::int64_t span = kernels::GuidedStepOf<T>::span;
   const std::vector<std::uint64_t> seeds{3, 4};
   for (const std::int64_t size : {span * 5, span * 5 + 3, std::int64_t{1}}) {
@@ -74,6 +75,7 @@ void check_steps() {
       const auto all = static_cast<std::size_t>(2 * size);
       std::vector<std::vector<T>> fields;
       for (std::uint32_t i = 0; i < 6; ++i) fields.push_back(random_values<T>(all + 16, i));
+      for (auto& field : fields) std::fill_n(field.begin() + 8, 4, kernels::from_float<T>(-0.0F));
       // Memory that begins at a multiple of 16, or an element behind one.
       const auto at = [shift](std::vector<T>& values) {
         auto address = reinterpret_cast<std::uintptr_t>(values.data());
@@ -87,23 +89,35 @@ void check_steps() {
       step.state = at(fields[0]), step.unconditional = at(fields[1]), step.conditional = at(fields[2]);
       step.previous_clean = at(fields[3]), step.mask = at(fields[4]), step.known = at(fields[5]);
       step.noise = {nullptr, seeds.data(), 5}, step.known_noise = {nullptr, seeds.data(), 6};
+      if (!history) step.previous_clean = nullptr, step.E = step.F = 0;
+      if (!region) step.mask = step.known = nullptr;
       step.next = at(next), step.copy = at(copy), step.clean = at(clean);
       CHECK(step.packs() == (shift == 0 && size % span == 0));
-      cpu::guided_step(step);
-      for (std::int64_t item = 0; item < 2; ++item) {
-        const Tensor n = cpu::philox_normal(seeds[static_cast<std::size_t>(item)], 5, {size});
-        const Tensor k = cpu::philox_normal(seeds[static_cast<std::size_t>(item)], 6, {size});
-        for (std::int64_t i = 0; i < size; ++i) {
-          const auto value = [&](const T* from) { return static_cast<double>(kernels::to_float(from[item * size + i])); };
-          const auto out = step.formula({value(step.state), value(step.unconditional), value(step.conditional),
-                                         value(step.previous_clean), n.data<float>()[i], value(step.mask),
-                                         value(step.known), k.data<float>()[i]},
-                                        step.limit());
-          const auto same = [&](const T* got, float wanted) {
-            const T rounded = kernels::from_float<T>(wanted);
-            return std::memcmp(got + item * size + i, &rounded, sizeof(T)) == 0;
-          };
-          CHECK(same(step.next, out.next) && same(step.copy, out.next) && same(step.clean, out.clean));
+      for (const bool vectors : {true, false}) {
+        std::fill(next.begin(), next.end(), T{});
+        if (vectors) cpu::guided_step(step);
+        for (std::int64_t i = 0; !vectors && i < 2 * step.spans(); ++i) {
+          const std::int64_t item = i / step.spans(), span_of_item = i % step.spans();
+          if (step.packs()) step.template operator()<true>(item, span_of_item);
+          else step(item, span_of_item);
+        }
+        for (std::int64_t item = 0; item < 2; ++item) {
+          const Tensor n = cpu::philox_normal(seeds[static_cast<std::size_t>(item)], 5, {size});
+          const Tensor k = cpu::philox_normal(seeds[static_cast<std::size_t>(item)], 6, {size});
+          for (std::int64_t i = 0; i < size; ++i) {
+            const auto value = [&](const T* from, double absent = 0) {
+              return from ? static_cast<double>(kernels::to_float(from[item * size + i])) : absent;
+            };
+            const auto out = step.formula({value(step.state), value(step.unconditional), value(step.conditional),
+                                           value(step.previous_clean), history ? n.data<float>()[i] : 0, value(step.mask, 1),
+                                           value(step.known), region ? k.data<float>()[i] : 0},
+                                          step.limit());
+            const auto same = [&](const T* got, float wanted) {
+              const T rounded = kernels::from_float<T>(wanted);
+              return std::memcmp(got + item * size + i, &rounded, sizeof(T)) == 0;
+            };
+            CHECK(same(step.next, out.next) && same(step.copy, out.next) && same(step.clean, out.clean));
+          }
         }
       }
     }
@@ -111,9 +125,13 @@ void check_steps() {
 }
 
 TEST(guided_steps_in_every_precision_and_alignment) {
-  check_steps<float>();
-  check_steps<Half>();
-  check_steps<BFloat>();
+  for (const bool history : {true, false}) {
+    for (const bool region : {true, false}) {
+      check_steps<float>(history, region);
+      check_steps<Half>(history, region);
+      check_steps<BFloat>(history, region);
+    }
+  }
 }
 
 TEST(guided_step_says_what_is_not_finite) {
