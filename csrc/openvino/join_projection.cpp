@@ -155,15 +155,18 @@ std::vector<Layer> side_by_side(MatMul& node, Layer first) {
   return layers;
 }
 
-// The sum that all that is made of `output` goes into, with something of as many axes and channels.
+// The sum that all that is made of `output` goes into, with something of as many axes and channels. What is sure to be
+// broadcast is left to OpenVINO, which is faster at that.
 std::optional<Sum> residual_of(const ov::Output<ov::Node>& output, std::size_t channels) {
   auto sum = only_sum(output);
-  if (!sum) return std::nullopt;
+  if (!sum || sum->other.get_element_type() != ov::element::f32) return std::nullopt;
   const auto& shape = output.get_partial_shape();
   const auto& other = sum->other.get_partial_shape();
-  const bool fits = other.rank() == shape.rank() && other[channels] == shape[channels] && other[channels].is_static() &&
-                    sum->other.get_element_type() == ov::element::f32;
-  return fits ? sum : std::nullopt;
+  if (other.rank() != shape.rank() || other[channels].is_dynamic() || other[channels] != shape[channels]) return std::nullopt;
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    if (shape[axis] != other[axis] && (shape[axis] == 1 || other[axis] == 1)) return std::nullopt;
+  }
+  return sum;
 }
 
 // The multiplication that all that is made of a picture goes into, by one number for each item.
