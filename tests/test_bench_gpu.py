@@ -112,11 +112,14 @@ def test_the_work_of_a_step_is_what_the_issue_states() -> None:
     assert flops(job_of("step", tiny=False)) / 1e12 == pytest.approx(2.17, rel=0.05)
 
 
+def arguments(folder: Path, *more: str) -> list[str]:
+    fixed = ["--device", "cpu", "--tiny", "--no-build"]
+    return [*fixed, "--out", str(folder / "gpu.json"), "--work", str(folder), *more]
+
+
 def run_command(folder: Path, *more: str) -> tuple[int, dict[str, Any]]:
-    out = folder / "gpu.json"
-    fixed = ["--device", "cpu", "--tiny", "--no-build", "--out", str(out), "--work", str(folder)]
-    code = command.main([*fixed, *more])
-    return code, json.loads(out.read_text())
+    code = command.main(arguments(folder, *more))
+    return code, json.loads((folder / "gpu.json").read_text())
 
 
 def test_smoke(tmp_path: Path) -> None:
@@ -138,9 +141,14 @@ def test_smoke(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_is_spent_leaves_what_was_measured(tmp_path: Path) -> None:
+    """In a process of its own: an alarm while torch enters a mode leaves the mode on."""
     started = time.monotonic()
-    code, written = run_command(tmp_path, "--budget", "5.2", "--stage", "step,refine")
-    assert code == 0 and time.monotonic() - started < 60
+    given = arguments(tmp_path, "--budget", "5.2", "--stage", "step,refine")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.gpu", *given], cwd=Path(__file__).parents[1], timeout=120
+    )
+    assert done.returncode == 0 and time.monotonic() - started < 90
+    written = json.loads((tmp_path / "gpu.json").read_text())
     notes = [row["note"] for row in written["rows"]]
     assert any("time budget was spent" in note for note in notes)
     assert written["rows"][0]["milliseconds"] > 0
