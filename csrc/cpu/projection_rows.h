@@ -153,6 +153,7 @@ void multiply(const Projection& job, const Kind& kind, std::int64_t first, std::
 // column.
 template <typename Kind>
 void project(const Projection& job, const typename Kind::Weights& weights, const Parallel& parallel) {
+  if (job.rows == 0) return;
   const auto row_bytes = job.channels_in * static_cast<std::int64_t>(sizeof(typename Kind::Element));
   const std::int64_t fit = block_bytes / row_bytes / most_rows * most_rows;
   const std::int64_t rows = std::clamp<std::int64_t>(fit, 4 * most_rows, most_block_rows);

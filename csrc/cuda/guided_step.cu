@@ -9,8 +9,11 @@ namespace hoirt::cuda {
 namespace {
 
 // Enough registers for three or four blocks at once on a multiprocessor: their loads hide behind each other.
+template <typename T>
+constexpr int blocks_at_once = sizeof(T) == sizeof(float) ? 4 : 3;
+
 template <typename T, bool packed>
-__global__ void __launch_bounds__(threads, sizeof(T) == sizeof(float) ? 4 : 3) step_kernel(const kernels::GuidedStepOf<T> frame) {
+__global__ void __launch_bounds__(threads, blocks_at_once<T>) step_kernel(const kernels::GuidedStepOf<T> frame) {
   kernels::GuidedStepOf<T> step = frame;
   if (frame.row) step.take(*frame.row);
   const bool first = blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0;

@@ -46,14 +46,14 @@ struct Layer {
   ov::Output<ov::Node> result;  // with the bias
 };
 
-// What a product multiplies with its second input.
-struct Operand {
+// Both inputs of a product, before they are rounded to bytes if the graph does that.
+struct Operands {
   ov::Output<ov::Node> value;
   bool int8;
   std::shared_ptr<Constant> weights;  // null if they are not stored
 };
 
-Operand operand_of(const ov::Node& node) {
+Operands operands_of(const ov::Node& node) {
   const auto unrounded = before_quantising(node.input_value(0));
   const bool int8 = unrounded.get_node() && cpu::multiplies_int8();
   return {int8 ? unrounded : node.input_value(0), int8,
@@ -62,7 +62,7 @@ Operand operand_of(const ov::Node& node) {
 
 std::optional<Layer> layer_of(MatMul& node) {
   if (node.get_transpose_a() || node.get_output_target_inputs(0).empty()) return std::nullopt;
-  const auto [input, int8, weights] = operand_of(node);
+  const auto [input, int8, weights] = operands_of(node);
   if (!weights || weights->get_shape().size() != 2) return std::nullopt;
   const bool transposed = node.get_transpose_b();
   const std::size_t in = weights->get_shape()[transposed ? 1 : 0], columns = weights->get_shape()[transposed ? 0 : 1];
@@ -80,7 +80,7 @@ std::optional<Layer> layer_of(MatMul& node) {
 }
 
 std::optional<Layer> layer_of(Convolution& node) {
-  const auto [input, int8, weights] = operand_of(node);
+  const auto [input, int8, weights] = operands_of(node);
   if (!weights) return std::nullopt;
   const std::size_t columns = weights->get_shape()[0], in = weights->get_shape()[1];
   if (!fit(in, columns)) return std::nullopt;

@@ -82,7 +82,7 @@ bool has_extents(ov::Output<ov::Node> other, ov::Output<ov::Node> picture) {
   }
   other = channels_last(other);
   const auto* projected = ov::as_type<NormProjection>(other.get_node());
-  const auto before = projected ? projected->input_value(0) : other;
+  const auto before = projected && projected->keeps_extents() ? projected->input_value(0) : other;
   while (ov::is_type<NormConvolution>(picture.get_node()) && picture != other && picture != before) {
     picture = picture.get_node()->input_value(0);
   }

@@ -84,6 +84,7 @@ void NormProjection::add_broadcast(const ov::TensorVector& inputs, const ov::Ten
 }
 
 bool NormProjection::evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const {
+  if (outputs[0].get_size() == 0 || inputs[0].get_size() == 0) return true;
   const ov::Shape from = inputs[0].get_shape();
   const std::int64_t items = options_.norm == Norm::group || options_.scaled ? static_cast<std::int64_t>(from[0]) : 1;
   cpu::Projection job;

@@ -35,6 +35,8 @@ class NormProjection final : public ov::op::Op {
   bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override;
 
   bool int8() const { return options_.int8; }
+  // Whether the output has the extents of the input: a residual may have others.
+  bool keeps_extents() const { return !options_.residual; }
 
  private:
   void run(const cpu::Projection& job, const ov::TensorVector& inputs) const;

@@ -156,6 +156,13 @@ TEST(projection_in_int8_equals_the_formula) {
   if (multiplies_int8()) compare_all(true);
 }
 
+TEST(projection_of_no_rows) {
+  if (!multiplies_bf16()) return;
+  Projection job;
+  job.channels_in = job.channels_out = 32;
+  project(job, nullptr, threads(2));
+}
+
 // Weights of a row beyond the cache: blocks of 48 rows.
 TEST(projection_of_wide_rows) {
   if (!multiplies_bf16()) return;
