@@ -244,6 +244,35 @@ def test_prune_keeps_the_newest(cache_home):
     assert sorted(path.name for path in blobs.iterdir()) == ["new", "old"]
 
 
+def with_free(monkeypatch, free):
+    disk = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=free))
+
+
+def test_prune_takes_half_of_the_room(cache_home, monkeypatch):
+    blobs = cache_home / "networks"
+    blobs.mkdir(parents=True)
+    for name in range(4):
+        (blobs / str(name)).write_bytes(bytes(100))
+    assert cache.usage() == (400, shutil.disk_usage(blobs).free)
+    with_free(monkeypatch, 400)
+    assert cache.prune() == 0
+    with_free(monkeypatch, 250)  # 650 in all: three blobs fit into 325
+    assert cache.prune() == 1
+    with_free(monkeypatch, 0)
+    assert cache.prune() == 2
+    assert len(list(blobs.iterdir())) == 1
+
+
+def test_full_disk_warns_once(cache_home, monkeypatch):
+    with_free(monkeypatch, 1 << 20)
+    with pytest.warns(UserWarning, match="1 MiB are free"):
+        assert path_for() == ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert path_for() == ""
+
+
 def test_unwritable_folder_warns_once(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HOIRT_CACHE", str(tmp_path / "file"))

@@ -208,6 +208,13 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "backends" in capsys.readouterr().out
 
 
+def test_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "hoirt", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"hoirt {hoirt.__version__}\n", "")
+    done = subprocess.run([sys.executable, "-m", "hoirt", "refine"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("usage: hoirt refine")
+
+
 def test_demo(
     random_pack: Path,
     cache_folder: Path,

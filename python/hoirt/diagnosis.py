@@ -33,7 +33,8 @@ def doctor() -> dict[str, Any]:
     Keys: `hoirt`, `python`, `platform`, `libraries` (name -> version), `cpu` (`cores`, `features`), `core`
     (version or reason), `backends` (name -> version or reason), `precisions` (backend -> those that it
     runs on this processor, the fastest first), `automatic` (device -> the backend that "auto" takes there,
-    with the reasons for what it passes over), `cuda`, `cache` (`folder`, `writable`), `packs` (name -> "ok"
+    with the reasons for what it passes over), `cuda`, `cache` (`folder`, `writable`, `size_mib`, `free_mib`
+    on its disk), `packs` (name -> "ok"
     or reason), `healthy`: whether refine() with the bundled pack can work here.
     """
     report: dict[str, Any] = {
@@ -146,7 +147,13 @@ def _cache() -> dict[str, Any]:
     if folder is None:
         return {"folder": None, "writable": False}
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    return {"folder": str(folder), "writable": os.access(nearest, os.W_OK)}
+    size, free = (count // 2**20 for count in cache.usage())
+    return {
+        "folder": str(folder),
+        "writable": os.access(nearest, os.W_OK),
+        "size_mib": size,
+        "free_mib": free,
+    }
 
 
 def _packs() -> dict[str, str]:

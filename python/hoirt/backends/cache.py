@@ -19,6 +19,7 @@ from pathlib import Path
 _SUBFOLDER = "networks"
 PACKAGES = "aoti-"  # how the names of folders begin that hold packages
 _LIMIT = 16 * 2**30  # bytes; the least recently written blobs go first
+_ROOM = 64 * 2**20  # bytes; with less than this free, not even a small network's blob can be written
 
 
 def folder() -> Path | None:
@@ -81,7 +82,12 @@ def clear() -> int:
 
 
 def prune(limit: int = _LIMIT) -> int:
-    """Deletes the oldest blobs until the rest hold at most `limit` bytes; returns the number deleted."""
+    """Deletes the oldest blobs until the rest hold at most `limit` bytes; returns the number deleted.
+
+    On a disk that fills up the limit is lower: the blobs take at most half of the room that they and what
+    is free have together.
+    """
+    limit = min(limit, sum(usage()) // 2)
     excess = []
     total = 0
     for path, size, _ in sorted(_files(folder()), key=lambda entry: -entry[2]):
@@ -89,6 +95,15 @@ def prune(limit: int = _LIMIT) -> int:
         if total > limit:
             excess.append((path, size, 0.0))
     return _remove(excess)
+
+
+def usage() -> tuple[int, int]:
+    """Bytes that the blobs hold, and bytes that are free on their disk; packages do not count."""
+    where = folder()
+    if where is None:
+        return 0, 0
+    existing = next(path for path in (where, *where.parents) if path.is_dir())
+    return sum(size for _, size, _ in _files(where)), shutil.disk_usage(existing).free
 
 
 def _files(where: Path | None) -> list[tuple[Path, int, float]]:
@@ -122,6 +137,9 @@ def _usable(where: Path) -> bool:
         with tempfile.TemporaryFile(dir=where):
             pass
         prune()
+        free = usage()[1]
+        if free < _ROOM:
+            raise OSError(f"{free / 2**20:.0f} MiB are free on that disk")
     except OSError as error:
         warnings.warn(
             f"compiled networks are not cached, opening them stays slow: cannot write to {where} ({error}). "
