@@ -169,15 +169,39 @@ std::optional<Sum> residual_of(const ov::Output<ov::Node>& output, std::size_t c
   return sum;
 }
 
-// The multiplication that all that is made of a picture goes into, by one number for each item.
-std::optional<Sum> scale_of(const ov::Output<ov::Node>& picture) {
+// A multiplication of a picture by one number for each item.
+struct Scaling {
+  std::shared_ptr<ov::Node> node;
+  ov::Output<ov::Node> factors;
+};
+
+// The one that all that is made of `picture` goes into.
+std::optional<Scaling> scaling_of(const ov::Output<ov::Node>& picture) {
   const auto user = only_user(picture);
   if (!user || !ov::is_type<Multiply>(user)) return std::nullopt;
-  const auto other = user->input_value(user->input_value(0) == picture ? 1 : 0);
-  const auto& shape = other.get_partial_shape();
+  const auto factors = user->input_value(user->input_value(0) == picture ? 1 : 0);
+  const auto& shape = factors.get_partial_shape();
   const bool per_item = shape.rank() == 4 && shape[1] == 1 && shape[2] == 1 && shape[3] == 1 &&
-                        other.get_element_type() == ov::element::f32;
-  return per_item ? std::optional(Sum{user, other}) : std::nullopt;
+                        factors.get_element_type() == ov::element::f32;
+  return per_item ? std::optional(Scaling{user, factors}) : std::nullopt;
+}
+
+// `norm` is one of norms.h, if there is one; `after` are the inputs of what follows the product.
+template <class FoundNorm>
+std::shared_ptr<NormProjection> norm_projection(const ov::Output<ov::Node>& value, const std::vector<Layer>& layers,
+                                                const std::optional<FoundNorm>& norm, const ov::OutputVector& after,
+                                                NormProjection::Options options) {
+  options.int8 = layers[0].int8;
+  options.parts = static_cast<std::int64_t>(layers.size());
+  ov::OutputVector inputs{value};
+  const auto add = [&inputs](const ov::OutputVector& more) { inputs.insert(inputs.end(), more.begin(), more.end()); };
+  add(bias_and_weights(layers));
+  if (norm) {
+    options.epsilon = norm->epsilon;
+    add({floats(norm->scale), floats(norm->shift)});
+  }
+  add(after);
+  return std::make_shared<NormProjection>(inputs, options);
 }
 
 }  // namespace
@@ -188,7 +212,7 @@ void join_projection(const std::shared_ptr<MatMul>& node, const ov::ParameterVec
   const auto norm = layer_norm(layer->input, parameters);
   const auto tokens = halves(norm ? norm->tokens : layer->input);
   NormProjection::Options options;
-  options.int8 = layer->int8;
+  if (norm) options.norm = Norm::layer;
   ov::Output<ov::Node> old = layer->result;
   ov::OutputVector residual;
   std::vector<Layer> layers;
@@ -202,16 +226,7 @@ void join_projection(const std::shared_ptr<MatMul>& node, const ov::ParameterVec
   } else {
     layers = side_by_side(*node, std::move(*layer));
   }
-  ov::OutputVector inputs{tokens};
-  const auto weights = bias_and_weights(layers);
-  inputs.insert(inputs.end(), weights.begin(), weights.end());
-  if (norm) {
-    options.norm = Norm::layer, options.epsilon = norm->epsilon;
-    inputs.emplace_back(floats(norm->scale)), inputs.emplace_back(floats(norm->shift));
-  }
-  inputs.insert(inputs.end(), residual.begin(), residual.end());
-  options.parts = static_cast<std::int64_t>(layers.size());
-  const auto whole = std::make_shared<NormProjection>(inputs, options);
+  const auto whole = norm_projection(tokens, layers, norm, residual, options);
   for (std::size_t part = 0; part < layers.size(); ++part) {
     replace_by_halves(part == 0 ? old : layers[part].result, whole->output(part));
   }
@@ -222,25 +237,19 @@ void join_projection(const std::shared_ptr<Convolution>& node, const ov::Paramet
   if (!layer) return;
   ov::Output<ov::Node> old = layer->result;
   const auto norm = group_norm(layer->input, parameters);
-  const auto scale = scale_of(old);
-  const auto sum = residual_of(scale ? scale->node->output(0) : old, 1);
-  if (!norm && !(scale && sum) && !lies_channels_last(layer->input)) return;
+  const auto scaling = scaling_of(old);
+  const auto sum = residual_of(scaling ? scaling->node->output(0) : old, 1);
+  if (!norm && !(scaling && sum) && !lies_channels_last(layer->input)) return;
+  const auto picture = channels_last(norm ? norm->picture : layer->input);
   NormProjection::Options options;
-  options.int8 = layer->int8;
-  ov::OutputVector inputs{channels_last(norm ? norm->picture : layer->input)};
-  std::vector<Layer> layers{std::move(*layer)};
-  const auto weights = bias_and_weights(layers);
-  inputs.insert(inputs.end(), weights.begin(), weights.end());
-  if (norm) {
-    options.norm = Norm::group, options.groups = norm->groups, options.epsilon = norm->epsilon;
-    inputs.emplace_back(floats(norm->scale)), inputs.emplace_back(floats(norm->shift));
-  }
+  if (norm) options.norm = Norm::group, options.groups = norm->groups;
+  ov::OutputVector after;
   if (sum) {
-    options.scaled = scale.has_value(), options.residual = true, old = sum->node;
-    if (scale) inputs.push_back(scale->other);
-    inputs.push_back(channels_last(sum->other));
+    options.scaled = scaling.has_value(), options.residual = true, old = sum->node;
+    if (scaling) after.push_back(scaling->factors);
+    after.push_back(channels_last(sum->other));
   }
-  replace_by_channels_last(old, std::make_shared<NormProjection>(inputs, options));
+  replace_by_channels_last(old, norm_projection(picture, {std::move(*layer)}, norm, after, options));
 }
 
 }  // namespace hoirt::openvino
