@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from export.int8.pack import Report
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported by anyone
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # what a shell's `&` gives to its jobs, and they to theirs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(
     0, str(Path(__file__).parents[1])
 )  # `export` is a package of the repository; the wheel has it as hoirt_export
