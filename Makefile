@@ -18,6 +18,8 @@ export CMAKE_GENERATOR := Ninja
 NATIVE_FOLDERS := engine csrc cmake
 SOURCES := CMakeLists.txt pyproject.toml $(sort $(shell \
   find $(NATIVE_FOLDERS) python export -type f -not -name '*.pyc'))
+# Processes of the tests, each of which keeps one core busy. One where there is a GPU, whose memory some tests measure.
+WORKERS := $(if $(shell command -v nvidia-smi),,--numprocesses auto --maxprocesses 4 --dist loadfile)
 say = @printf '\033[1m==> %s\033[0m\n' '$(1)'
 
 .PHONY: help demo test lint cuda sanitize wheel-test bench train install clean FORCE
@@ -40,7 +42,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed $(VENV)/.deps-test
 	$(call say,Running the tests)
-	@$(PY) -m pytest -q $(PYTEST)
+	@$(PY) -m pytest -q $(WORKERS) $(PYTEST)
 
 install: $(VENV)/.installed
 

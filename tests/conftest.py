@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from export.int8.pack import Report
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported by anyone
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # what a shell's `&` gives to its jobs, and they to theirs
+with suppress(ImportError):  # the device tests run without it, too
+    import hypothesis
+
+    hypothesis.settings.register_profile("hoirt", deadline=None)  # a busy machine is no failure
+    hypothesis.settings.load_profile("hoirt")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&` does that, and children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(
     0, str(Path(__file__).parents[1])
