@@ -62,6 +62,7 @@ def draw(dots: Sequence[Dot], path: Path) -> None:
                 place = (dot.seconds, getattr(dot, quality))
                 axes.annotate(dot.text, place, (3, 3), textcoords="offset points", fontsize=7)
             axes.set(xscale="log", xlabel="time of denoising / s", ylabel=label)
+        panels[1].set_ylim(0, max(0.1, *(1.1 * dot.flagged for dot in dots)))  # shares are read from zero
         drawing.legend(
             *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
         )
