@@ -30,7 +30,8 @@ from bench.judges import network
 from bench.judges.network import Judge
 from bench.measures import flagged, judged, mean
 from bench.quality_time import Dot, draw
-from bench.record import RESULTS, Figure, document, finite, table, write_json
+from bench.record import RESULTS, document, finite, write_json
+from bench.report import markdown
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SAMPLERS = {
@@ -226,18 +227,26 @@ def all_ways(pack: Pack, steps: Sequence[int] = STEPS) -> list[Way]:
     ]
 
 
-def figures_of(outcomes: Sequence[Outcome]) -> list[Figure]:
-    """What the table shows: every way, the pack's own sampler at 20 steps among them."""
-    return [
-        figure
-        for one in outcomes
-        for figure in (
-            Figure(f"{one.way.name}: flagged", one.flagged, "%"),
-            Figure(f"{one.way.name}: joint error", one.joint_error, "px"),
-            Figure(f"{one.way.name}: denoising, median", 1000 * one.seconds, "ms"),
-            Figure(f"{one.way.name}: operations, SD 1.5", one.operations_sd15 / 1e12, "TFLOP"),
-        )
+def table_of(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """A header and a row for every way, the pack's own sampler at 20 steps among them."""
+    header = [
+        "way",
+        "flagged / %",
+        "joint error / px",
+        "denoising, median / ms",
+        "operations, SD 1.5 / TFLOP",
     ]
+    rows = [
+        [
+            one.way.name,
+            f"{100 * one.flagged:.1f}",
+            f"{one.joint_error:.3f}",
+            f"{1000 * one.seconds:.0f}",
+            f"{one.operations_sd15 / 1e12:.1f}",
+        ]
+        for one in outcomes
+    ]
+    return [header, *rows]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -266,15 +275,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         examples,
         all_ways(pack, args.steps),
     )
-    figures = figures_of(outcomes)
+    shown = table_of(outcomes)
     ways = [
         asdict(replace(one, joint_error=0.0, seconds=0.0))
         | {"name": one.way.name, "joint_error": finite(one.joint_error), "seconds": finite(one.seconds)}
         for one in outcomes
     ]
-    content = document("fewer_flops", figures, args.threads, pack=args.pack, count=args.count, ways=ways)
-    write_json(args.out, content)
-    print(table(figures))
+    details = {"pack": args.pack, "count": args.count, "table": shown, "ways": ways}
+    write_json(args.out, document("fewer_flops", [], args.threads, **details))
+    print(markdown(shown))
     draw([one.dot for one in outcomes], args.images / "quality_time.png")
     return 0
 

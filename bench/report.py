@@ -30,11 +30,13 @@ def markdown(cells: Sequence[Sequence[str]]) -> str:
 
 def rendered(stored: Mapping[str, Any]) -> str:
     """One stored benchmark as Markdown: its own table if it has one, its figures, where and when measured."""
-    own = [markdown(stored["table"]), ""] if "table" in stored else []
-    rows = ["| figure | value | bound | |", "|---|---:|---:|---|"]
-    for figure in figures_of(stored):
-        name = f"{figure.name} ({figure.note})" if figure.note else figure.name
-        rows.append(f"| {name} | {' | '.join(figure.shown())} |")
+    lines = [markdown(stored["table"]), ""] if "table" in stored else []
+    if figures := figures_of(stored):
+        lines += ["| figure | value | bound | |", "|---|---:|---:|---|"]
+        for figure in figures:
+            name = f"{figure.name} ({figure.note})" if figure.note else figure.name
+            lines.append(f"| {name} | {' | '.join(figure.shown())} |")
+        lines.append("")
     where = stored["environment"]
     pack = f"Pack {stored['pack']}. " if "pack" in stored else ""
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
@@ -43,7 +45,7 @@ def rendered(stored: Mapping[str, Any]) -> str:
         f"load average {where['load_average']} at the end; {where['system']}; Python {where['python']}, "
         f"{versions}; {where['date']}."
     )
-    return "\n".join([*own, *rows, "", measured])
+    return "\n".join([*lines, measured])
 
 
 def filled(page: str, results: Mapping[str, Mapping[str, Any]]) -> str:
