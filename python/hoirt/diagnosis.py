@@ -33,9 +33,9 @@ def doctor() -> dict[str, Any]:
     Keys: `hoirt`, `python`, `platform`, `libraries` (name -> version), `cpu` (`cores`, `features`), `core`
     (version or reason), `backends` (name -> version or reason), `precisions` (backend -> those that it
     runs on this processor, the fastest first), `automatic` (device -> the backend that "auto" takes there,
-    with the reasons for what it passes over), `cuda`, `cache` (`folder`, `writable`, `size_mib`, `free_mib`
-    on its disk), `packs` (name -> "ok"
-    or reason), `healthy`: whether refine() with the bundled pack can work here.
+    with the reasons for what it passes over), `cuda`, `cache` (`folder`, `writable`, and in MiB `size_mib` of
+    the blobs and `free_mib` of their disk), `packs` (name -> "ok" or reason), `healthy`: whether refine()
+    with the bundled pack can work here.
     """
     report: dict[str, Any] = {
         "hoirt": __version__,

@@ -87,10 +87,14 @@ def prune(limit: int = _LIMIT) -> int:
     On a disk that fills up the limit is lower: the blobs take at most half of the room that they and what
     is free have together.
     """
-    limit = min(limit, sum(usage()) // 2)
+    where = folder()
+    if where is None:
+        return 0
+    blobs = sorted(_files(where), key=lambda entry: -entry[2])
+    limit = min(limit, (_bytes(blobs) + _free(where)) // 2)
     excess = []
     total = 0
-    for path, size, _ in sorted(_files(folder()), key=lambda entry: -entry[2]):
+    for path, size, _ in blobs:
         total += size
         if total > limit:
             excess.append((path, size, 0.0))
@@ -100,10 +104,16 @@ def prune(limit: int = _LIMIT) -> int:
 def usage() -> tuple[int, int]:
     """Bytes that the blobs hold, and bytes that are free on their disk; packages do not count."""
     where = folder()
-    if where is None:
-        return 0, 0
-    existing = next(path for path in (where, *where.parents) if path.is_dir())
-    return sum(size for _, size, _ in _files(where)), shutil.disk_usage(existing).free
+    return (0, 0) if where is None else (_bytes(_files(where)), _free(where))
+
+
+def _bytes(entries: list[tuple[Path, int, float]]) -> int:
+    return sum(size for _, size, _ in entries)
+
+
+def _free(where: Path) -> int:
+    """Of the disk that `where` is on, or would be."""
+    return shutil.disk_usage(next(path for path in (where, *where.parents) if path.is_dir())).free
 
 
 def _files(where: Path | None) -> list[tuple[Path, int, float]]:
@@ -137,7 +147,7 @@ def _usable(where: Path) -> bool:
         with tempfile.TemporaryFile(dir=where):
             pass
         prune()
-        free = usage()[1]
+        free = _free(where)
         if free < _ROOM:
             raise OSError(f"{free / 2**20:.0f} MiB are free on that disk")
     except OSError as error:
