@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -17,10 +18,12 @@ from bench.gpu import __main__ as command
 from bench.gpu import native
 from bench.gpu.layers import waves
 from bench.gpu.models import SD15, SDXL, TINY, TINY_SDXL, Config, Step
-from bench.gpu.networks import flops, job_of
+from bench.gpu.networks import Networks, flops, job_of
+from bench.gpu.packages import Part, compile_part, packaged
 from bench.gpu.peers import diffusers_modules
 from bench.gpu.session import Session
 from bench.gpu.vae import Vae
+from bench.gpu.ways import OUTPUT, Way
 
 torch.set_num_threads(1)
 
@@ -58,6 +61,32 @@ def test_step_with_controlnet_equals_diffusers() -> None:
     hint = step.controlnet.controlnet_cond_embedding(depth)
     found = step(sample, step.times(time), step.contexts(text), hint, inpaint, torch.full((2,), 0.55))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_parts_of_a_step_are_the_step(tmp_path: Path) -> None:
+    networks = Networks(Session("cpu", True, tmp_path / "out.json", 60.0), job_of("step", tiny=True))
+    assert networks.step.controlnet is not None
+    for parameter in networks.step.controlnet.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    given = {name: value.numpy() for name, value in networks.ready.items()}
+    one, two = (networks.network(Way(streams)).run(given)[OUTPUT] for streams in (1, 2))
+    np.testing.assert_array_equal(one, networks.step(*networks.ready.values()).detach().numpy())
+    np.testing.assert_array_equal(one, two)
+
+
+def test_packages_run_as_those_of_a_pack(tmp_path: Path) -> None:
+    """Compiled for the CPU, which the benchmark itself does on a GPU only."""
+    scale, offset = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    parts = [Part(scale, ("sample",), ("between",), last=False), Part(offset, ("between",), (OUTPUT,))]
+    inputs = {"sample": torch.rand(2, 3)}
+    with torch.no_grad():
+        wanted = offset(scale(inputs["sample"]))
+        compile_part(parts[0], (inputs["sample"],), tmp_path / "net-0.pt2", autotune=False)
+        compile_part(parts[1], (inputs["sample"],), tmp_path / "net-1.pt2", autotune=False)
+    network = packaged(parts, inputs, OUTPUT, tmp_path / "net", "cpu")
+    np.testing.assert_allclose(
+        network.run({"sample": inputs["sample"].numpy()})[OUTPUT], wanted, rtol=1e-5, atol=1e-6
+    )
 
 
 @torch.no_grad()
@@ -133,6 +162,7 @@ def test_smoke(tmp_path: Path) -> None:
         assert ours["milliseconds"] > 0
         assert any(name.startswith("torch eager") for name in ours["ratios"])
     assert rows["step", "torch.compile"]["milliseconds"] > 0
+    assert rows["step", "hoirt, two streams"]["ratios"]["torch.compile"] > 0
     assert rows["step", "diffusers eager"]["milliseconds"] > 0
     assert rows["step", "onnxruntime"]["milliseconds"] > 0
     assert "0 of 20 steps from graphs" in rows["step", "hoirt"]["note"]

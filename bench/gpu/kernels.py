@@ -20,7 +20,9 @@ def run(session: Session) -> None:
     from hoirt import _core_cuda
 
     count = (1 << 14) if session.tiny else STATE_BYTES // 4
-    stream = torch.cuda.current_stream().cuda_stream
+
+    def stream() -> int:
+        return torch.cuda.current_stream().cuda_stream
 
     def floats(size: int = count) -> Any:
         return torch.rand(size, device=session.device)
@@ -29,30 +31,32 @@ def run(session: Session) -> None:
         name = f"guided step{', known region' if known else ''}"
         with session.attempt("kernels", name):
             step, arrays = guided_step(_core_cuda, floats, count, known, session.device)
-            _add(session, name, lambda step=step: step.launch(stream=stream), arrays)
+            _add(session, name, lambda step=step: step.launch(stream=stream()), arrays)
     with session.attempt("kernels", "philox normals"):
         out = floats()
         _add(
             session,
             "philox normals",
             lambda: _core_cuda.philox_normal(
-                out.data_ptr(), size=count, seed=1, stream_number=0, stream=stream
+                out.data_ptr(), size=count, seed=1, stream_number=0, stream=stream()
             ),
             [out],
         )
-    with session.attempt("kernels", "paste"):
-        side = 64 if session.tiny else 2048
-        picture = torch.zeros(side, side, 3, dtype=torch.uint8, device=session.device)
-        patch, alpha = floats(side * side * 3), floats(side * side)
-        _add(
-            session,
-            f"paste {side} x {side}",
-            lambda: _core_cuda.paste(
-                picture.data_ptr(), patch.data_ptr(), alpha.data_ptr(), size=(side, side),
-                patch_size=(side, side), top=0, left=0, stream=stream,
-            ),
-            [picture, picture, patch, alpha],
-        )  # fmt: skip
+    side = 64 if session.tiny else 2048
+    for left in (0, 1):  # beginning at a multiple of 16 bytes, and not
+        name = f"paste {side} x {side}{', one pixel aside' if left else ''}"
+        with session.attempt("kernels", name):
+            picture = torch.zeros(side, side + left, 3, dtype=torch.uint8, device=session.device)
+            patch, alpha = floats(side * side * 3), floats(side * side)
+            _add(
+                session,
+                name,
+                lambda left=left, picture=picture, patch=patch, alpha=alpha: _core_cuda.paste(
+                    picture.data_ptr(), patch.data_ptr(), alpha.data_ptr(), size=(side, side + left),
+                    patch_size=(side, side), top=0, left=left, stream=stream(),
+                ),
+                [picture, picture, patch, alpha],
+            )  # fmt: skip
 
 
 def guided_step(
@@ -74,7 +78,7 @@ def guided_step(
 
 
 def _add(session: Session, name: str, launch: Callable[[], Any], arrays: list[Any]) -> None:
-    milliseconds = session.measure(launch, 20)
+    milliseconds = session.measure_replayed(launch)
     moved = sum(array.nbytes for array in arrays)
     limit = 1000 * moved / session.facts["copy_bytes_per_second"]
     session.add("kernels", name, milliseconds, ratios={"share of the copy speed": limit / milliseconds})

@@ -142,14 +142,13 @@ class UNet(_Encoder):
         self.conv_norm_out = nn.GroupNorm(config.groups, channels[0], 1e-5)
         self.conv_out = nn.Conv2d(channels[0], 4, 3, padding=1)
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, residuals: Sequence[Tensor] = ()) -> Tensor:
-        """residuals: of a ControlNet, for each state of the way down and the middle."""
+    def way_down(self, x: Tensor, time: Tensor, context: Tensor) -> list[Tensor]:
+        """What enters the layers of the way up, and the middle."""
         states = self.down(self.conv_in(x), time, context)
-        x = self.mid_block(states[-1], time, context)
-        if residuals:
-            *more, middle = residuals
-            states = [state + extra for state, extra in zip(states, more, strict=True)]
-            x = x + middle
+        return [*states, self.mid_block(states[-1], time, context)]
+
+    def way_up(self, states: Sequence[Tensor], time: Tensor, context: Tensor) -> Tensor:
+        *states, x = states
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
                 x = block.layer(i, torch.cat([x, states.pop()], dim=1), time, context)
@@ -157,6 +156,13 @@ class UNet(_Encoder):
                 x = block.upsamplers[0](x)
         out: Tensor = self.conv_out(functional.silu(self.conv_norm_out(x)))
         return out
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, residuals: Sequence[Tensor] = ()) -> Tensor:
+        """residuals: of a ControlNet, for each state of the way down and the middle."""
+        states = self.way_down(x, time, context)
+        if residuals:
+            states = [state + extra for state, extra in zip(states, residuals, strict=True)]
+        return self.way_up(states, time, context)
 
 
 class HintEmbedding(nn.Module):
@@ -190,11 +196,12 @@ class ControlNet(_Encoder):
         self.controlnet_down_blocks = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths)
         self.controlnet_mid_block = nn.Conv2d(channels[-1], channels[-1], 1)
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, hint: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, hint: Tensor, scale: Tensor) -> list[Tensor]:
+        """scale: the strength of each item (N,)."""
         states = self.down(self.conv_in(x) + hint, time, context)
-        middle = self.mid_block(states[-1], time, context)
-        made = [conv(state) for conv, state in zip(self.controlnet_down_blocks, states, strict=True)]
-        return [*made, self.controlnet_mid_block(middle)]
+        states.append(self.mid_block(states[-1], time, context))
+        convs = [*self.controlnet_down_blocks, self.controlnet_mid_block]
+        return [conv(state) * scale[:, None, None, None] for conv, state in zip(convs, states, strict=True)]
 
 
 class Step(nn.Module):
@@ -223,9 +230,8 @@ class Step(nn.Module):
             plain: Tensor = self.unet(sample, time, context)
             return plain
         hint, inpaint, scale = more
-        residuals = self.controlnet(sample, time, context, hint)
-        scaled = [residual * scale[:, None, None, None] for residual in residuals]
-        out: Tensor = self.unet(torch.cat([sample, inpaint], dim=1), time, context, scaled)
+        residuals = self.controlnet(sample, time, context, hint, scale)
+        out: Tensor = self.unet(torch.cat([sample, inpaint], dim=1), time, context, residuals)
         return out
 
     def times(self, timestep: Tensor, pooled: Tensor | None = None) -> Tensor:

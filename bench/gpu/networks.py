@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 
 from bench.gpu import peers
 from bench.gpu.models import SD15, SDXL, TINY, TINY_SDXL, Config, Step
-from bench.gpu.packages import Float32Ports, compiled, enqueue
+from bench.gpu.packages import enqueue, network
 from bench.gpu.session import Session
+from bench.gpu.ways import OUTPUT, Way, parts_of
 
 STEPS = 20
 GUIDANCE = 7.5
@@ -90,8 +90,9 @@ class Networks:
         with torch.inference_mode():
             self.ready = self._ready()
         self.whole = Whole(self.step)
-        self._network: Any = None
-        self._compiled: Any = None
+        self.times: dict[Way, float] = {}  # milliseconds of a step
+        self._networks: dict[Way, Any] = {}
+        self._compiled: dict[str, Any] = {}
 
     def _ready(self) -> dict[str, Tensor]:
         """Inputs of the step, float32, by their ports."""
@@ -112,44 +113,48 @@ class Networks:
             }
         return {name: value.float().contiguous() for name, value in made.items()}
 
-    def run_package(self) -> Callable[[list[Tensor]], list[Tensor]]:
-        """The step compiled ahead of time; made once, then kept in the work folder."""
-        session, job = self.session, self.job
-        path = session.work / f"{job.stage}-{'tiny' if session.tiny else 'full'}-{torch.__version__}.pt2"
-        if session.tiny:
-            path.unlink(missing_ok=True)
-        run: Callable[[list[Tensor]], list[Tensor]] = compiled(
-            Float32Ports(self.step), list(self.ready.values()), path, autotune=session.autotune
-        )
-        return run
+    @property
+    def fastest(self) -> Way:
+        """Of those that were measured."""
+        return min(self.times, key=self.times.__getitem__, default=Way())
 
-    def compiled(self) -> Any:
-        """The whole step by torch.compile, made once."""
-        if self._compiled is None:
-            self._compiled = peers.compiled_step(self, self.whole)
-        return self._compiled
+    def compiled(self, mode: str) -> Any:
+        """The whole step by torch.compile in a mode, made once."""
+        if mode not in self._compiled:
+            self._compiled[mode] = peers.compiled_step(self, self.whole, mode)
+        return self._compiled[mode]
 
-    def network(self) -> Any:
-        """The step as a network of hoirt."""
-        if self._network is None:
-            from hoirt import _core
+    def network(self, way: Way) -> Any:
+        """The step as a network of hoirt. Packages are made once, then kept in the work folder."""
+        if way not in self._networks:
+            kind = f"{way.streams}{'-autotuned' * way.autotune}-{torch.__version__}"
+            stem = self.session.work / "packages" / f"{self.job.stage}-{self.job.side}-{kind}"
+            parts = parts_of(self.step, tuple(self.ready), way.streams)
+            self._networks[way] = network(parts, self.ready, OUTPUT, stem, autotune=way.autotune)
+        return self._networks[way]
 
-            run = self.run_package()
-            inputs = [_core.Port(name, [-1, *value.shape[1:]]) for name, value in self.ready.items()]
-            output = [_core.Port("prediction", [-1, *self.inputs[0].shape[1:]])]
-            device = self.session.device
-            fn = enqueue(lambda *values: run(list(values))[0], list(self.ready), "prediction", device)
-            self._network = _core.DeviceNetwork(inputs, output, fn, device=device)
-        return self._network
-
-    def loop(self) -> Any:
+    def loop(self, way: Way) -> Any:
         """hoirt's denoise loop on the device."""
+        return self.loop_of(self.network(way))
+
+    def loop_of(self, step: Any) -> Any:
+        """The loop with a network of the step's ports."""
         from hoirt import _core
         from hoirt.backends.devices import open_device
 
         control = "control_scale" if self.job.control else None
         device = open_device(self.session.device)
-        return _core.DenoiseLoop(self.network(), timestep=None, control=control, device=device)
+        return _core.DenoiseLoop(step, timestep=None, control=control, device=device)
+
+    def nothing(self) -> Any:
+        """A network with the step's ports that does next to nothing: its loop's time is the loop's own."""
+        from hoirt import _core
+
+        ports = [_core.Port(name, [-1] * value.ndim) for name, value in self.ready.items()]
+        out = [_core.Port(OUTPUT, [-1] * 4)]
+        device = self.session.device
+        fn = enqueue(lambda *values: torch.zeros_like(values[0]), list(self.ready), OUTPUT, device)
+        return _core.DeviceNetwork(ports, out, fn, device=device)
 
     def request(self, table: Any) -> dict[str, Any]:
         """Arguments of a run of the loop for one guided picture."""
@@ -209,18 +214,16 @@ def flops(job: Job) -> int:
 
 
 def run(session: Session, stage: str) -> None:
+    """The peers that need no compiler first, then what is compiled quickly, then what is tuned for long."""
     job = job_of(stage, session.tiny)
     with session.attempt(stage, "networks"):
         networks = Networks(session, job)
         session.shared[stage] = networks
-        count = flops(job)
         session.add(
-            stage, "work", note=f"{count / 1e12:.3f} TFLOP a step, batch {job.batch}, latents {job.side}"
+            stage, "work", note=f"{flops(job) / 1e12:.3f} TFLOP a step, batch {job.batch}, latents {job.side}"
         )
     if stage not in session.shared:
         return
-    with session.attempt(stage, "hoirt"):
-        _measure_hoirt(session, stage, networks, count)
     kinds = [torch.bfloat16, torch.float16] if session.on_gpu else [torch.float32]
     for kind in kinds:
         label = f"torch eager {str(kind).removeprefix('torch.')}"
@@ -230,51 +233,58 @@ def run(session: Session, stage: str) -> None:
             given = [value if i == 1 else value.to(kind) for i, value in enumerate(networks.inputs)]
             session.add(stage, label, session.measure(lambda whole=whole, given=given: whole(*given)))
         networks.step.to(networks.kind)
-    for name, peer in peers.PEERS.items():
+    _measure_peers(session, stage, networks, peers.QUICK)
+    _measure_hoirt(session, stage, networks, Way())
+    if job.control:
+        _measure_hoirt(session, stage, networks, Way(streams=2))
+    _measure_peers(session, stage, networks, peers.COMPILED)
+    if session.autotune and session.on_gpu:
+        _measure_hoirt(session, stage, networks, Way(networks.fastest.streams, autotune=True))
+        _measure_peers(session, stage, networks, peers.TUNED)
+    session.ratios(stage, "hoirt")
+
+
+def _measure_peers(session: Session, stage: str, networks: Networks, chosen: dict[str, peers.Peer]) -> None:
+    for name, peer in chosen.items():
         with session.attempt(stage, name):
             call, reason = peer(networks, networks.whole)
             if call is None:
                 session.add(stage, name, note=f"not measured: {reason}")
             else:
                 session.add(stage, name, session.measure(call))
-    session.ratios(stage, "hoirt")
 
 
-def _measure_hoirt(session: Session, stage: str, networks: Networks, count: int) -> None:
+def _measure_hoirt(session: Session, stage: str, networks: Networks, way: Way) -> None:
     """The loop's time by steps, and what of it is not the network."""
+    with session.attempt(stage, way.label):
+        milliseconds, note = _timed(session, networks, networks.loop(way))
+        count = flops(networks.job)
+        row = session.add(
+            stage,
+            way.label,
+            milliseconds,
+            ratios={"share of the matrix rate": count / milliseconds * 1000 / session.facts["flops"]},
+            note=note,
+        )
+        networks.times[way] = milliseconds
+        if session.on_gpu:
+            own, _ = _timed(session, networks, networks.loop_of(networks.nothing()))
+            row.ratios["share outside of the network"] = own / milliseconds
+            session.write()
+
+
+def _timed(session: Session, networks: Networks, loop: Any) -> tuple[float, str]:
+    """Milliseconds of a step in a run of all, and a note on the run."""
     from hoirt import schedules
 
     table = schedules.build(SCHEDULER, STEPS, guidance=GUIDANCE)
-    loop, request = networks.loop(), networks.request(table)
+    request = networks.request(table)
     results: list[Any] = []
 
     def once() -> None:
         results[:] = [loop.run(table, **request)]
 
     milliseconds = session.measure(once, max(3, session.rounds // 2)) / STEPS
-    ratios = {"share of the matrix rate": count / milliseconds * 1000 / session.facts["flops"]}
-    result = results[0]
-    finite = math.isfinite(float(torch.from_dlpack(result.latents).float().sum()))
-    note = f"{result.graphs} of {STEPS} steps from graphs {result.graph_reason}"
-    row = session.add(
-        stage, "hoirt", milliseconds, ratios=ratios, note=note if finite else f"WRONG: not finite; {note}"
-    )
-    if session.on_gpu:
-        alone = session.measure(_replayed(networks))
-        session.add(stage, "hoirt's network alone", alone, note="replays of one graph")
-        row.ratios["share outside of the network"] = max(0.0, 1 - alone / milliseconds)
-        session.write()
-
-
-def _replayed(networks: Networks) -> Callable[[], Any]:
-    """The package in a CUDA graph of torch's."""
-    run, values = networks.run_package(), list(networks.ready.values())
-    side = torch.cuda.Stream()
-    with torch.inference_mode(), torch.cuda.stream(side):
-        for _ in range(2):
-            run(list(values))
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.inference_mode(), torch.cuda.graph(graph):
-        run(list(values))
-    return graph.replay
+    finite = math.isfinite(float(torch.from_dlpack(results[0].latents).float().sum()))
+    note = f"{results[0].graphs} of {STEPS} steps from graphs {results[0].graph_reason}".rstrip()
+    return milliseconds, note if finite else f"WRONG: not finite; {note}"

@@ -1,9 +1,10 @@
-"""Torch modules as hoirt runs them: compiled ahead of time by AOTInductor, behind a DeviceNetwork."""
+"""Torch modules as hoirt runs them: packages of AOTInductor behind hoirt's own runner."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +12,105 @@ import torch
 from torch import Tensor, nn
 
 
-class Float32Ports(nn.Module):
-    """A module of another precision with float32 ports, as a pack's networks have them."""
+@dataclass(frozen=True)
+class Part:
+    """A module of float32 or `inner` values, and the names of what it takes and gives, in order.
 
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        kind = next(self.inner.parameters()).dtype
-        out: Tensor = self.inner(*(value.to(kind) for value in inputs))
-        return out.float()
-
-
-def compiled(module: nn.Module, inputs: Sequence[Tensor], path: Path, *, autotune: bool) -> Any:
-    """The module as a package, loaded: a function of a list of tensors. Made anew unless `path` is there.
-
-    On the CPU, where it is only tried out, it is exported and run as it is.
+    The parts of one network take the network's inputs and what the parts before them give.
     """
-    if inputs[0].device.type == "cpu":
-        with torch.no_grad():
-            exported = torch.export.export(module.eval(), tuple(inputs), strict=False).module()
-        return lambda values: [exported(*values)]
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = path.with_name(f".{path.name}")
-        with torch.no_grad():
-            program = torch.export.export(module.eval(), tuple(inputs), strict=False)
-            settings: dict[str, Any] = {
-                "max_autotune": autotune,
-                "layout_optimization": True,
-                "force_layout_optimization": True,
-            }
-            torch._inductor.aoti_compile_and_package(
-                program, package_path=str(made), inductor_configs=settings
-            )
-        made.replace(path)
-    from hoirt.backends.aoti.runtime import share_cpp_library
 
-    share_cpp_library()
-    device = inputs[0].device
-    index = device.index or 0
-    return torch._inductor.aoti_load_package(
-        str(path), run_single_threaded=True, device_index=index
-    ).loader.run
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    last: bool = True  # gives the network's outputs, in float32
+
+
+class _Ports(nn.Module):
+    """A part with its inputs in the precision of its weights, as a pack's networks take them."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        self.inner, self.last = part.module, part.last
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        kind = next(self.inner.parameters()).dtype
+        out = self.inner(*(value.to(kind) for value in inputs))
+        outputs = [out] if isinstance(out, Tensor) else list(out)
+        return [value.float() for value in outputs] if self.last else outputs
+
+
+def network(
+    parts: Sequence[Part], inputs: Mapping[str, Tensor], output: str, stem: Path, *, autotune: bool = False
+) -> Any:
+    """The network of hoirt made of `parts`: one, or three as of `hoirt pack compile --streams 2`.
+
+    Compiled for exactly these inputs, unless the packages `stem`-N.pt2 are there. On the CPU, where it is
+    only tried out, the modules are exported and run as they are.
+    """
+    values = dict(inputs)
+    device = str(next(iter(inputs.values())).device)
+    run: list[Callable[..., Any]] = []
+    for i, part in enumerate(parts):
+        given = tuple(values[name] for name in part.inputs)
+        with torch.no_grad():
+            if device == "cpu":
+                run.append(torch.export.export(_Ports(part).eval(), given, strict=False).module())
+            elif not _file(stem, i).is_file():
+                compile_part(part, given, _file(stem, i), autotune=autotune)
+            if not part.last:
+                values |= dict(zip(part.outputs, _Ports(part).eval()(*given), strict=True))
+    if device == "cpu":
+        return _exported(parts, run, inputs, output)
+    return packaged(parts, inputs, output, stem, device)
+
+
+def _file(stem: Path, i: int) -> Path:
+    return stem.with_name(f"{stem.name}-{i}.pt2")
+
+
+def compile_part(part: Part, inputs: tuple[Tensor, ...], path: Path, *, autotune: bool) -> None:
+    """Writes the package `path`, which takes exactly such inputs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f".{path.name}")
+    from export.aoti.settings import configuration
+
+    # As `hoirt pack compile` sets them, but for the search beyond max-autotune's, which takes much longer.
+    settings = configuration(str(inputs[0].device), autotune) | {"coordinate_descent_tuning": False}
+    program = torch.export.export(_Ports(part).eval(), inputs, strict=False)
+    torch._inductor.aoti_compile_and_package(program, package_path=str(made), inductor_configs=settings)
+    made.chmod(0o600)
+    made.replace(path)
+
+
+def packaged(
+    parts: Sequence[Part], inputs: Mapping[str, Tensor], output: str, stem: Path, device: str
+) -> Any:
+    """The network that runs the packages `stem`-N.pt2."""
+    from hoirt.backends.aoti import store
+    from hoirt.backends.aoti.runtime import open_packages
+
+    ports = tuple(store.Value(name, tuple(value.shape), "float32") for name, value in inputs.items())
+    made = tuple(store.part_of(_file(stem, i), part.inputs, part.outputs) for i, part in enumerate(parts))
+    sample = inputs["sample"]
+    out = (store.Value(output, tuple(sample.shape), "float32"),)
+    package = store.Package(stem.name, ports, out, made, streams=2 if len(parts) > 1 else 1)
+    return open_packages(stem.parent, [package], device, name=stem.name)
+
+
+def _exported(
+    parts: Sequence[Part], run: Sequence[Callable[..., Any]], inputs: Mapping[str, Tensor], output: str
+) -> Any:
+    from hoirt import _core
+
+    def whole(*given: Tensor) -> Tensor:
+        values = dict(zip(inputs, given, strict=True))
+        for part, call in zip(parts, run, strict=True):
+            values |= zip(part.outputs, call(*(values[name] for name in part.inputs)), strict=True)
+        return values[output]
+
+    ports = [_core.Port(name, [-1, *value.shape[1:]]) for name, value in inputs.items()]
+    out = [_core.Port(output, [-1, *inputs["sample"].shape[1:]])]
+    return _core.DeviceNetwork(ports, out, enqueue(whole, list(inputs), output, "cpu"), device="cpu")
 
 
 def enqueue(call: Callable[..., Tensor], names: Sequence[str], output: str, device: str) -> Any:

@@ -17,23 +17,26 @@ Call = Callable[[], Any]
 Peer = Callable[["Networks", nn.Module], tuple[Call | None, str]]  # the call, or None and the reason
 
 
-def torch_compile(networks: Networks, whole: nn.Module) -> tuple[Call | None, str]:
-    """max-autotune with its own CUDA graphs, and no break of the graph."""
-    call = networks.compiled()
+def torch_compile(mode: str) -> Peer:
+    """A mode with CUDA graphs of torch's own, and no break of the graph."""
 
-    def run() -> Tensor:
-        with torch.inference_mode():
-            out: Tensor = call(*networks.inputs)
-            return out
+    def peer(networks: Networks, whole: nn.Module) -> tuple[Call | None, str]:
+        call = networks.compiled(mode)
 
-    return run, ""
+        def run() -> Tensor:
+            with torch.inference_mode():
+                out: Tensor = call(*networks.inputs)
+                return out
+
+        return run, ""
+
+    return peer
 
 
-def compiled_step(networks: Networks, whole: nn.Module) -> Any:
+def compiled_step(networks: Networks, whole: nn.Module, mode: str) -> Any:
     """torch.compile without a break of the graph; on the CPU the graph alone, without its compiler."""
     if not networks.session.on_gpu:
         return torch.compile(whole, backend="eager", fullgraph=True)
-    mode = "max-autotune" if networks.session.autotune else "default"
     return torch.compile(whole, mode=mode, fullgraph=True)
 
 
@@ -145,8 +148,7 @@ def onnxruntime_session(networks: Networks, whole: nn.Module) -> tuple[Call | No
     return lambda keep=(inputs, out): session.run_with_iobinding(binding), ""
 
 
-PEERS: dict[str, Peer] = {
-    "diffusers eager": diffusers_eager,
-    "onnxruntime": onnxruntime_session,
-    "torch.compile": torch_compile,
-}
+PLAIN, MOST = "reduce-overhead", "max-autotune"
+QUICK: dict[str, Peer] = {"diffusers eager": diffusers_eager, "onnxruntime": onnxruntime_session}
+COMPILED: dict[str, Peer] = {"torch.compile": torch_compile(PLAIN)}
+TUNED: dict[str, Peer] = {"torch.compile, max-autotune": torch_compile(MOST)}

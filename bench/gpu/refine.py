@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.gpu import networks
+from bench.gpu import networks, peers
 from bench.gpu.networks import GUIDANCE, SCHEDULER, STEPS, Networks, array
 from bench.gpu.session import Session
 from bench.gpu.vae import Vae
@@ -57,7 +57,8 @@ class Pipeline:
             return inside.to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
     def by_hoirt(self) -> Denoise:
-        loop, request = self.networks.loop(), self.networks.request(self.table)
+        loop = self.networks.loop(self.networks.fastest)
+        request = self.networks.request(self.table)
 
         def denoise(known: Tensor, mask: Tensor, inpaint: Tensor) -> Tensor:
             request["condition"]["inpaint"] = array(inpaint.contiguous())
@@ -119,6 +120,10 @@ def run(session: Session) -> None:
 
 
 def _measure_compiled(session: Session, pipeline: Pipeline, rounds: int) -> None:
-    with session.attempt("refine", "torch.compile"):
-        fast = pipeline.by_torch(pipeline.networks.compiled())
-        session.add("refine", "torch.compile", session.measure(lambda: pipeline(fast), rounds))
+    """In the mode of hoirt's own packages."""
+    found = pipeline.networks
+    tuned = found.fastest.autotune
+    mode, (name,) = (peers.MOST, peers.TUNED) if tuned else (peers.PLAIN, peers.COMPILED)
+    with session.attempt("refine", name):
+        fast = pipeline.by_torch(found.compiled(mode))
+        session.add("refine", name, session.measure(lambda: pipeline(fast), rounds))

@@ -133,9 +133,8 @@ PYBIND11_MODULE(_core_cuda, module) {
   using namespace hoirt::bindings;
   module.doc() =
       "The kernels of hoirt._core on a CUDA device: raw device addresses and stream handles as integers (torch:\n"
-      "tensor.data_ptr(), stream.cuda_stream). Launches are asynchronous; results equal the CPU's up to the last bit\n"
-      "of the noise's logarithm and cosine. The module needs no CUDA runtime to import: a missing driver is a\n"
-      "BackendError at the first call.";
+      "tensor.data_ptr(), stream.cuda_stream). Launches are asynchronous; results equal the CPU's to the bit. The module\n"
+      "needs no CUDA runtime to import: a missing driver is a BackendError at the first call.";
   module.attr("__version__") = HOIRT_VERSION;
   module.attr("cuda_version") = hoirt::cuda::runtime_version();
   register_errors(module);

@@ -10,7 +10,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from hoirt.errors import BackendError
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from .graph import Graph, Port
 from .module import OnnxModule
+from .settings import configuration
 from .shapes import LARGEST_BATCH
 
 EXAMPLE_BATCH = 2  # of a free batch; torch takes 1 for a constant
@@ -62,16 +62,6 @@ def compile_graph(
             raise BackendError(
                 f"torch {torch.__version__} cannot compile the graph: {_short(error)}"
             ) from error
-
-
-def configuration(device: str, max_autotune: bool) -> dict[str, Any]:
-    """What is set of torch._inductor.config."""
-    settings: dict[str, Any] = {"aot_inductor.use_runtime_constant_folding": False}
-    if device != "cpu":
-        # Convolutions in the tensor cores' layout even where inductor's estimate says that it does not pay.
-        settings |= {"layout_optimization": True, "force_layout_optimization": True}
-        settings |= {"max_autotune": max_autotune, "coordinate_descent_tuning": max_autotune}
-    return settings
 
 
 @contextlib.contextmanager

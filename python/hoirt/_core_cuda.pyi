@@ -1,8 +1,7 @@
 """
 The kernels of hoirt._core on a CUDA device: raw device addresses and stream handles as integers (torch:
-tensor.data_ptr(), stream.cuda_stream). Launches are asynchronous; results equal the CPU's up to the last bit
-of the noise's logarithm and cosine. The module needs no CUDA runtime to import: a missing driver is a
-BackendError at the first call.
+tensor.data_ptr(), stream.cuda_stream). Launches are asynchronous; results equal the CPU's to the bit. The module
+needs no CUDA runtime to import: a missing driver is a BackendError at the first call.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "csrc/cpu/launchers.h"
@@ -92,9 +93,9 @@ void check_same(std::int64_t size, std::int64_t shift, const Wide& wide, const P
   CHECK(got.same(wanted) && got.untouched_before());
 }
 
-template <typename T, int channels>
+template <typename T, int channels, int byte_count = 16>
 void check_tiling() {
-  using Spans = kernels::Spans<T, channels>;
+  using Spans = kernels::Spans<T, channels, byte_count>;
   Array<T> memory(16 * 100, 0);
   for (std::int64_t shift = 0; shift < 16; ++shift) {
     for (std::int64_t size = 0; size < 70; ++size) {
@@ -104,7 +105,7 @@ void check_tiling() {
         const kernels::Span span = Spans::at(row, size, i);
         if (span.count == 0) continue;
         CHECK(span.first == next && span.count <= Spans::width);
-        CHECK(span.count < Spans::width || kernels::aligned_to(16, row + span.first * channels));
+        CHECK(span.count < Spans::width || kernels::aligned_to(byte_count, row + span.first * channels));
         // Only the ends are shorter.
         CHECK(span.count == Spans::width || span.first == 0 || span.first + span.count == size);
         next = span.first + span.count;
@@ -119,6 +120,7 @@ void check_tiling() {
 TEST(spans_cover_a_row_once_in_whole_pieces) {
   check_tiling<std::uint8_t, 1>();
   check_tiling<std::uint8_t, 3>();
+  check_tiling<std::uint8_t, 3, 4>();
   check_tiling<Half, 1>();
   check_tiling<BFloat, 3>();
   check_tiling<float, 1>();
@@ -128,20 +130,24 @@ TEST(spans_cover_a_row_once_in_whole_pieces) {
 TEST(readers_give_every_element_at_every_alignment) {
   const auto check = []<typename T>(Array<T> array) {
     kernels::Reader<T> forward(array.data(), static_cast<std::int64_t>(array.size()));
-    kernels::Reader<T> jumping = forward, running = forward;
+    kernels::Reader<T> jumping = forward;
     const auto same = [](T a, T b) { return std::memcmp(&a, &b, sizeof(T)) == 0; };
-    constexpr int n = 4;
+    const auto check_run = [&]<int n>(std::size_t i, std::integral_constant<int, n>) {
+      T run[n] = {};
+      const int count = static_cast<int>(std::min<std::size_t>(n, array.size() - i));
+      forward.template run<n>(array.data() + i, count, run);
+      for (int k = 0; k < count; ++k) CHECK(same(run[k], array.data()[i + static_cast<std::size_t>(k)]));
+    };
     for (std::size_t i = 0; i < array.size(); ++i) {
       const std::size_t far = i * 29 % array.size();
       CHECK(same(forward(array.data() + i), array.data()[i]) && same(jumping(array.data() + far), array.data()[far]));
-      T run[n] = {};
-      const int count = static_cast<int>(std::min<std::size_t>(n, array.size() - i));
-      running.template run<n>(array.data() + i, count, run);
-      for (int k = 0; k < count; ++k) CHECK(same(run[k], array.data()[i + static_cast<std::size_t>(k)]));
+      check_run(i, std::integral_constant<int, 4>());
+      check_run(i, std::integral_constant<int, 12>());
+      check_run(i, std::integral_constant<int, 16>());
     }
   };
   for (std::int64_t shift = 0; shift < 16; ++shift) {
-    for (const std::int64_t size : {1, 15, 16, 40, 41}) {
+    for (const std::int64_t size : {1, 15, 16, 40, 41, 90}) {
       check(bytes(size, shift));
       check(values<Half>(size, shift));
       check(values<float>(size, shift));
