@@ -152,7 +152,7 @@ def run_command(folder: Path, *more: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_smoke(tmp_path: Path) -> None:
-    code, written = run_command(tmp_path, "--stage", "correctness,kernels,raster,step,refine")
+    code, written = run_command(tmp_path, "--stage", "correctness,kernels,raster,step,refine,sanitizer")
     rows = {(row["stage"], row["name"]): row for row in written["rows"]}
     assert code == 0
     failed = [row for row in written["rows"] if "failed" in row["note"] or "WRONG" in row["note"]]

@@ -1,6 +1,6 @@
 """Measures hoirt on a GPU: correctness, kernels, rasteriser, steps and a whole refine, beside the peers.
 
-    python -m bench.gpu [--stage correctness,kernels,raster,tiny,step,refine,sdxl] [--out FILE]
+    python -m bench.gpu [--stage correctness,kernels,raster,tiny,step,refine,sdxl,sanitizer] [--out FILE]
     python -m bench.gpu --device cpu --tiny        # a smoke test without a GPU
 
 Needs the checkout, Python, PyTorch, NumPy, pybind11, CMake, ninja and nvcc, and no network. It builds the
@@ -22,7 +22,7 @@ from pathlib import Path
 from bench.gpu import native
 from bench.gpu.session import Session, text_of
 
-STAGES = ("correctness", "kernels", "raster", "tiny", "step", "refine", "sdxl")
+STAGES = ("correctness", "kernels", "raster", "tiny", "step", "refine", "sdxl", "sanitizer")
 RESULTS = Path(__file__).parents[1] / "results" / "gpu" / "results.json"
 
 
@@ -91,7 +91,7 @@ def _run(session: Session, stage: str) -> None:
         else:
             from bench.gpu import correctness
 
-            correctness.run(session)
+            (correctness.sanitize if stage == "sanitizer" else correctness.run)(session)
     except ImportError as error:
         session.add(stage, "all", note=f"failed: {error}")
 

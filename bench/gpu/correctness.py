@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,15 @@ import numpy as np
 from bench.gpu.native import ROOT
 from bench.gpu.session import Session
 
-TESTS = ("test_device.py", "test_encode_cuda.py", "test_raster_cuda.py")
+TESTS = (
+    "test_device.py",
+    "test_loop_device.py",
+    "test_pictures.py",
+    "test_pictures_unaligned.py",
+    "test_maps.py",
+    "test_raster_cuda.py",
+    "test_encode_cuda.py",
+)
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "clip_sample": False,
@@ -28,28 +38,42 @@ def run(session: Session) -> None:
         note = f"largest difference from the CPU {worst:.2e}, {graphs} steps from graphs {reason}".rstrip()
         session.add("correctness", "loop", note=note if worst <= 1e-5 else f"WRONG: {note}")
     with session.attempt("correctness", "device tests"):
-        if session.tiny:
-            return
-        if importlib.util.find_spec("pytest") is None:
-            session.add("correctness", "device tests", note="not run: pytest is not installed")
-            return
-        files = [str(ROOT / "tests" / name) for name in TESTS if (ROOT / "tests" / name).is_file()]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "--no-header",
-            "-p",
-            "no:cacheprovider",
-            *files,
-        ]
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=max(1, session.left())
-        )
-        last = [line for line in done.stdout.splitlines() if line.strip()][-1:]
-        session.add("correctness", "device tests", note=f"exit {done.returncode}: {''.join(last)[:200]}")
+        if not session.tiny:
+            session.add("correctness", "device tests", note=_tested(session, []))
+
+
+def sanitize(session: Session) -> None:
+    """The device tests under compute-sanitizer, which looks at every access of every kernel."""
+    tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+    for name in ("memcheck", "racecheck"):
+        with session.attempt("sanitizer", name):
+            if tool is None or not session.on_gpu:
+                reason = "compute-sanitizer is not installed" if session.on_gpu else "there are no kernels"
+                session.add("sanitizer", name, note=f"not run: {reason}")
+                continue
+            # An error that the tool finds, and not one that a test provokes of the runtime, ends in 99.
+            given = [tool, "--tool", name, "--error-exitcode", "99", "--report-api-errors", "no"]
+            session.add("sanitizer", name, note=_tested(session, given))
+
+
+def _tested(session: Session, before: Sequence[str]) -> str:
+    """Runs the device tests behind a command; how they ended."""
+    if importlib.util.find_spec("pytest") is None:
+        return "not run: pytest is not installed"
+    files = [str(ROOT / "tests" / name) for name in TESTS if (ROOT / "tests" / name).is_file()]
+    options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*before, sys.executable, "-m", "pytest", *options, *files],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=max(1, session.left()),
+    )
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    told = [line for line in lines if "passed" in line or "failed" in line or "ERROR SUMMARY" in line]
+    note = f"exit {done.returncode}: {'; '.join(told or lines[-1:])[:200]}"
+    return note if done.returncode == 0 else f"WRONG: {note}"
 
 
 def loop_difference(device: str) -> tuple[float, int, str]:
