@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,13 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hoirt
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
 
 from bench.gpu import __main__ as command
-from bench.gpu import native
+from bench.gpu import native, pictures
 from bench.gpu.layers import waves
 from bench.gpu.models import SD15, SDXL, TINY, TINY_SDXL, Config, Step
 from bench.gpu.networks import Networks, flops, job_of
@@ -152,7 +154,9 @@ def run_command(folder: Path, *more: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_smoke(tmp_path: Path) -> None:
-    code, written = run_command(tmp_path, "--stage", "correctness,kernels,raster,step,refine,sanitizer")
+    code, written = run_command(
+        tmp_path, "--stage", "correctness,kernels,raster,step,refine,pictures,sanitizer"
+    )
     rows = {(row["stage"], row["name"]): row for row in written["rows"]}
     assert code == 0
     failed = [row for row in written["rows"] if "failed" in row["note"] or "WRONG" in row["note"]]
@@ -168,6 +172,22 @@ def test_smoke(tmp_path: Path) -> None:
     assert "0 of 20 steps from graphs" in rows["step", "hoirt"]["note"]
     assert "0.00e+00" in rows["correctness", "loop"]["note"]
     assert written["environment"]["flops"] > 0 and written["environment"]["versions"]["torch"]
+
+
+def test_pictures_of_two_backends_are_compared() -> None:
+    shown = pictures.demo_pictures()[:1]
+    openvino, onnxruntime = (
+        pictures.repaired(hoirt.Refiner(device="cpu", backend=name, precision="fp32"), shown)
+        for name in ("openvino", "onnxruntime")
+    )
+    assert pictures.difference(openvino, openvino) == pictures.Difference(1.0, 1.0, 0)
+    found = pictures.difference(openvino, onnxruntime)
+    assert found.near >= pictures.SHARE and 0.9 < found.near_in_mask <= 1.0
+    assert "within 2/255" in str(found)
+    far = dataclasses.replace(onnxruntime[0], image=255 - np.asarray(onnxruntime[0].image))
+    assert pictures.difference(openvino, [far]).near < 0.5
+    with pytest.raises(ValueError, match="'no_hand' on the device"):
+        pictures.difference([dataclasses.replace(far, status="no_hand")], onnxruntime)
 
 
 def test_a_budget_that_is_spent_leaves_what_was_measured(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Measures hoirt on a GPU: correctness, kernels, rasteriser, steps and a whole refine, beside the peers.
 
-    python -m bench.gpu [--stage correctness,kernels,raster,tiny,step,refine,sdxl,sanitizer] [--out FILE]
+    python -m bench.gpu [--stage STAGE,STAGE] [--out FILE]
     python -m bench.gpu --device cpu --tiny        # a smoke test without a GPU
+
+Stages: correctness, kernels, raster, tiny, step, refine, pictures, sdxl, sanitizer; all of them by default.
 
 Needs the checkout, Python, PyTorch, NumPy, pybind11, CMake, ninja and nvcc, and no network. It builds the
 native modules first, for the GPU at hand; where there is none, for all, or those in the environment's
@@ -22,7 +24,7 @@ from pathlib import Path
 from bench.gpu import native
 from bench.gpu.session import Session, text_of
 
-STAGES = ("correctness", "kernels", "raster", "tiny", "step", "refine", "sdxl", "sanitizer")
+STAGES = ("correctness", "kernels", "raster", "tiny", "step", "refine", "pictures", "sdxl", "sanitizer")
 RESULTS = Path(__file__).parents[1] / "results" / "gpu" / "results.json"
 
 
@@ -80,6 +82,10 @@ def _run(session: Session, stage: str) -> None:
             from bench.gpu import refine
 
             refine.run(session)
+        elif stage == "pictures":
+            from bench.gpu import pictures
+
+            pictures.run(session)
         elif stage == "kernels":
             from bench.gpu import kernels
 
