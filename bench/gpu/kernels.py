@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.gpu.session import Session
 
 STATE_BYTES = 64 << 20
-MASK, NOISE = 1, 2
+TOGETHER = 20  # calls that are timed as one
 
 
 def run(session: Session) -> None:
@@ -57,6 +59,43 @@ def run(session: Session) -> None:
                 ),
                 [picture, picture, patch, alpha],
             )  # fmt: skip
+    with session.attempt("kernels", "pictures"):
+        for name, call, moved in picture_kernels(session.device, side):
+            milliseconds = session.measure(partial(_several, call)) / TOGETHER
+            session.add(
+                "kernels",
+                f"{name} {side} x {side}",
+                milliseconds,
+                ratios=_share(session, moved, milliseconds),
+            )
+
+
+def picture_kernels(name: str, side: int) -> list[tuple[str, Callable[[], Any], int]]:
+    """What is done to pictures on the device `name`, and the bytes that each reads and writes at least."""
+    from hoirt import _core
+    from hoirt.backends.devices import open_device
+
+    device, area = open_device(name), side * side
+    rng = np.random.default_rng(0)
+    pixels = device.upload(rng.integers(0, 256, (1, side, side, 3), np.uint8))
+    original = device.upload(rng.integers(0, 256, (side, side, 3), np.uint8))
+    colours = device.upload(rng.random((side, side, 3), np.float32) * 255)
+    planes = device.upload(rng.random((1, 3, side, side), np.float32))
+    inside = np.zeros((side, side), np.uint8)
+    inside[side // 4 : side // 2, side // 4 : side // 2] = 1
+    hole = device.upload(inside)
+    half = (side // 2, side // 2)
+    return [
+        ("normalise", lambda: _core.normalise(pixels), 3 * area * (1 + 4)),
+        ("colours", lambda: _core.colours(planes), 3 * area * (4 + 4)),
+        ("resize to half, float32", lambda: _core.resize(colours, half), 3 * area * (4 + 1)),
+        ("match colours", lambda: _core.match_colours(colours, original, hole), area * (12 + 3 + 1 + 12)),
+    ]
+
+
+def _several(call: Callable[[], Any]) -> None:
+    for _ in range(TOGETHER):
+        call()
 
 
 def guided_step(
@@ -80,5 +119,9 @@ def guided_step(
 def _add(session: Session, name: str, launch: Callable[[], Any], arrays: list[Any]) -> None:
     milliseconds = session.measure_replayed(launch)
     moved = sum(array.nbytes for array in arrays)
+    session.add("kernels", name, milliseconds, ratios=_share(session, moved, milliseconds))
+
+
+def _share(session: Session, moved: int, milliseconds: float) -> dict[str, float]:
     limit = 1000 * moved / session.facts["copy_bytes_per_second"]
-    session.add("kernels", name, milliseconds, ratios={"share of the copy speed": limit / milliseconds})
+    return {"share of the copy speed": limit / milliseconds}
