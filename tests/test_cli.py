@@ -59,6 +59,35 @@ def test_one_file_to_one_file(
     assert "refined, 1 hand" in printed.out and printed.err == ""  # no bar where there is no terminal
 
 
+def test_what_the_networks_run_with(
+    refine: list[str], album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = [*refine, str(album / "a.png"), "-o", str(tmp_path / "out.png")]
+    assert main([*job, "--device", "cpu", "--backend", "onnxruntime", "--precision", "fp32"]) == 0
+    capsys.readouterr()
+    assert main([*job, "--device", "tpu"]) == 1 and "tpu" in capsys.readouterr().err
+    assert main([*job, "--device", "cpu", "--backend", "tensorrt"]) == 1
+    assert "tensorrt" in capsys.readouterr().err
+    assert main([*job, "--threads", "0"]) == 2
+    assert "between 1 and 1024" in capsys.readouterr().err
+
+
+def test_of_several_frames_the_first_is_taken_and_that_is_said(
+    refine: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *more = (Image.fromarray(blob(seed)) for seed in range(3))
+    first.save(tmp_path / "three.gif", save_all=True, append_images=more)
+    first.save(tmp_path / "preview.jpg", format="MPO", save_all=True, append_images=more[:1])
+    assert (
+        main(
+            [*refine, str(tmp_path / "three.gif"), str(tmp_path / "preview.jpg"), "-o", str(tmp_path / "out")]
+        )
+        == 0
+    )
+    gif, jpeg = capsys.readouterr().out.splitlines()
+    assert gif.endswith("; the first of its 3 frames") and "; the first" not in jpeg
+
+
 def test_folder_with_a_broken_file(
     refine: list[str], album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

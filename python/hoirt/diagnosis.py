@@ -121,7 +121,9 @@ def _cuda() -> str:
         from hoirt import _core_cuda
     except ImportError as error:
         if importlib.util.find_spec("hoirt._core_cuda") is None:
-            return "unavailable: the CUDA extension was not built, as no nvcc was found"
+            from hoirt.backends.devices import NOT_BUILT
+
+            return f"unavailable: {NOT_BUILT}"
         return f"unavailable: {error}"
     try:
         count = _core_cuda.device_count()

@@ -9,6 +9,8 @@ from hoirt.errors import BackendError
 if TYPE_CHECKING:
     from hoirt._core import Device
 
+NOT_BUILT = "hoirt was built without its CUDA extension; a build from source where nvcc is found has it"
+
 _opened: dict[str, "Device"] = {}
 _lock = threading.Lock()
 
@@ -17,7 +19,7 @@ def library() -> str:
     """The path of the shared object that holds the CUDA devices; `BackendError` says why there is none."""
     spec = importlib.util.find_spec("hoirt._core_cuda")  # finds the module without running it
     if spec is None or not spec.origin:
-        raise BackendError("the CUDA extension was not built, as no nvcc was found")
+        raise BackendError(NOT_BUILT)
     return spec.origin
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from hoirt.cli import runtime
 from hoirt.errors import HoirtError
 
 PICTURES = Path(__file__).resolve().parent.parent / "demo"
@@ -17,13 +18,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("out/demo"), help="folder of the results (out/demo)"
     )
-    parser.add_argument("--pack", default="handrefiner-tiny", help="a bundled pack or a pack folder")
+    runtime.add_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Writes NAME_before.png, NAME_after.png and sheet.png, and prints where they are. Returns 0."""
-    from hoirt import Refiner
     from hoirt.imaging import load, save
     from hoirt.report import Sheet
 
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     if not sources:
         raise HoirtError(f"this installation has no demo pictures in {PICTURES}")
     prompts = _prompts()
-    refiner = Refiner(options.pack)
+    refiner = runtime.open_refiner(options)
     options.out.mkdir(parents=True, exist_ok=True)
     sheet = Sheet()
     for source in sources:

@@ -85,3 +85,11 @@ def is_writable(path: Path) -> bool:
     from PIL import Image
 
     return Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE
+
+
+def frames_of(path: Path) -> int:
+    """How many pictures a file holds, of which the first is read; 1 for a photograph with previews."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))

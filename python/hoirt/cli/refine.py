@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hoirt.cli.files import UsageError, is_writable, pictures, targets
+from hoirt.cli import runtime
+from hoirt.cli.files import UsageError, frames_of, is_writable, pictures, targets
 from hoirt.errors import Cancelled, HoirtError
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--seed", type=_integer(0, 2**64 - 1), default=0, help="seed of the noise (0)")
     _add_hands(parser.add_argument_group("which hands"))
     _add_sampling(parser.add_argument_group("how they are drawn"))
-    parser.add_argument("--pack", default="handrefiner-tiny", help="a bundled pack or a pack folder")
-    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 or int8 (auto)")
-    parser.add_argument("--threads", type=_integer(1, 1024), help="CPU threads of one network (all cores)")
+    runtime.add_options(parser)
     parser.add_argument("--jobs", type=_integer(1, 64), default=1, help="pictures in work at once (1)")
     parser.set_defaults(run=run)
 
@@ -101,11 +100,11 @@ def run(options: argparse.Namespace) -> int:
     except UsageError as error:
         print(f"hoirt refine: {error}", file=sys.stderr)
         return 2
-    from hoirt import CancelToken, Refiner
+    from hoirt import CancelToken
     from hoirt.imaging import save
     from hoirt.report import Sheet
 
-    refiner = Refiner(options.pack, precision=options.precision, threads=options.threads)
+    refiner = runtime.open_refiner(options)
     for folder in {path.parent for path in outputs}:
         folder.mkdir(parents=True, exist_ok=True)
     sheet = Sheet() if options.report is not None else None
@@ -175,7 +174,9 @@ class _Batch:
             result = Result(None, "error", error=error)
         with self._lock:
             if result.error is None:
-                bar.write(f"{source} -> {target}: {result.summary()}", file=sys.stdout)
+                frames = frames_of(source)
+                only = f"; the first of its {frames} frames" if frames > 1 else ""
+                bar.write(f"{source} -> {target}: {result.summary()}{only}", file=sys.stdout)
                 sys.stdout.flush()  # whoever reads a pipe sees each picture at once
             else:
                 self.failed += 1
