@@ -88,6 +88,22 @@ def test_of_several_frames_the_first_is_taken_and_that_is_said(
     assert gif.endswith("; the first of its 3 frames") and "; the first" not in jpeg
 
 
+def test_names_and_prompts_of_another_encoding(
+    random_pack: Path, cache_folder: Path, album: Path, tmp_path: Path
+) -> None:
+    """As the shell passes them on, to a terminal that knows nothing but ASCII."""
+    (album / "broken.png").unlink()
+    os.rename(os.fsencode(album / "a.png"), os.fsencode(album) + b"/caf\xe9.png")  # noqa: PTH104
+    command = [sys.executable, "-m", "hoirt", "refine", "--pack", str(random_pack), "--steps", "1"]
+    command += [str(album), "-o", str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=120)
+    assert done.returncode == 0 and b"caf\\udce9.png: refined" in done.stdout
+    wrong = [*command[:-2], "--prompt", os.fsdecode(b"caf\xe9"), "-o", str(tmp_path / "more")]
+    done = subprocess.run(wrong, capture_output=True, env=environment, check=False, timeout=120)
+    assert done.returncode == 1 and b"no valid Unicode" in done.stderr and b"Traceback" not in done.stderr
+
+
 def test_folder_with_a_broken_file(
     refine: list[str], album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

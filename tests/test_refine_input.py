@@ -30,6 +30,7 @@ from blobs import scene
         ({"seed": [1, 2]}, "seed"),
         ({"prompt": None}, "prompt"),
         ({"prompt": ["a"]}, "prompt"),
+        ({"prompt": "caf\udce9"}, "no valid Unicode"),
         ({"negative_prompt": 3}, "negative_prompt"),
         ({"on_step": 3}, "on_step"),
         ({"cancel": 3}, "CancelToken"),
@@ -77,6 +78,7 @@ def test_wrong_refiners(random_pack: Path, tmp_path: Path) -> None:
         ({"precision": "fp7"}, hoirt.InputError),
         ({"precision": "fp8", "backend": "openvino"}, hoirt.BackendError),
         ({"threads": 0}, hoirt.InputError),
+        ({"threads": 1025}, hoirt.InputError),
         ({"backend": "abacus"}, hoirt.InputError),
     ):
         with pytest.raises(kind):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,6 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: all went well; 1: something failed, or failed for some pictures; 2: wrong usage; 130: interrupted.
     """
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # names of files need not be valid in the terminal's encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = _parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has printed help or the usage error

@@ -21,6 +21,7 @@ from hoirt.hands.detect import MAX_HANDS, Detection, iou, side_of
 from hoirt.hands.tiles import shifted
 from hoirt.hands.told import around_keypoints
 from hoirt.hands.window import Box, Window
+from hoirt.paths import path_of
 
 _MEMBERS = ("hand_detector.tflite", "hand_landmarks_detector.tflite")
 _LARGEST = 256 << 20  # bytes; the published bundle has about 8 MB
@@ -56,7 +57,7 @@ class Landmarker:
             InputError: the file is missing or no such bundle.
             BackendError: mediapipe is not installed or cannot be loaded or refuses the bundle.
         """
-        self._bundle = _read(Path(path))
+        self._bundle = _read(path_of(path, "the hand landmarker"))
         self._mediapipe = _import()
         old = _version(self._mediapipe) < _LITERAL_SINCE
         self._mirrored = old if mirrored is None else mirrored

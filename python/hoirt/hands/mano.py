@@ -12,6 +12,7 @@ import numpy as np
 from hoirt.errors import InputError
 from hoirt.hands.mano_file import PARENTS, VERTICES, Arrays, read, write
 from hoirt.hands.model import JOINT_KEYPOINTS, JOINT_ORDER, TIP_KEYPOINTS, HandModel
+from hoirt.paths import path_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def load_mano(
         raise InputError(f"side must be 'right' or 'left', not {side!r}")
     if pca is not None and (not isinstance(pca, int) or isinstance(pca, bool) or not 1 <= pca <= 45):
         raise InputError(f"pca must be a number of components from 1 to 45, or None, not {pca!r}")
-    file, side = _find(Path(path), side)
+    file, side = _find(path_of(path), side)
     tip_vertices = _tips(tips, side)
     arrays = read(file, cache=cache)
     if side == "left" and (_is_unmirrored(arrays, file, cache) if fix_left is None else fix_left):
@@ -97,10 +98,10 @@ def convert_mano(path: str | os.PathLike[str], output: str | os.PathLike[str]) -
 
     The constants are as published: no sign is changed. Raises InputError.
     """
-    target = Path(output)
+    target = path_of(output, "the output")
     if target.suffix != ".safetensors":
         raise InputError(f"{target}: the suffix must be .safetensors")
-    write(read(Path(path), cache=False), target)
+    write(read(path_of(path), cache=False), target)
     return target
 
 

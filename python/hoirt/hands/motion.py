@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hoirt.errors import InputError
 from hoirt.hands.model import HandModel, PosedHand, batched
+from hoirt.paths import path_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -144,7 +144,7 @@ def load_motion(
         "dexycb": motion_dexycb.read,
         "oakink2": motion_oakink2.read,
     }
-    where = Path(path)
+    where = path_of(path)
     if format is None:
         format = "dexycb" if where.is_dir() else _BY_SUFFIX.get(where.suffix.lower())
     if format not in readers:

@@ -27,8 +27,9 @@ def as_numpy(source: Any, what: str) -> NDArray[Any]:
             return np.asarray(_core.Tensor(source).numpy())
         return np.asarray(source)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        reason = str(error).partition("\n")[0]  # torch's errors bring stacks along
         raise InputError(
-            f"{what} of type {type(source).__name__} cannot be read as an array: {error}"
+            f"{what} of type {type(source).__name__} cannot be read as an array: {reason}"
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from hoirt.errors import InputError
 from hoirt.imaging.arrays import is_array, picture_from_array, to_uint8
 from hoirt.imaging.picture import Picture, check_size
+from hoirt.paths import path_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,7 +60,7 @@ def _is_pil(source: object) -> bool:
 def _load_path(source: str | os.PathLike[str]) -> Picture:
     from PIL import Image
 
-    path = Path(source)
+    path = path_of(source)
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a picture")
     if not path.is_file():

@@ -10,6 +10,7 @@ import numpy as np
 
 from hoirt.atomic_file import appearing
 from hoirt.errors import InputError
+from hoirt.paths import path_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +27,7 @@ def save(image: Any, path: str | os.PathLike[str]) -> Path:
     """
     from PIL import Image
 
-    path = Path(path)
+    path = path_of(path)
     file_format = Image.registered_extensions().get(path.suffix.lower())
     if file_format is None or file_format not in Image.SAVE:
         raise InputError(

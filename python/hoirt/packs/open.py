@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hoirt.errors import InputError, PackError
 from hoirt.packs import verify
 from hoirt.packs.manifest import MANIFEST, Manifest, NetworkSpec, Settings
+from hoirt.paths import path_of
 
 BUNDLED = Path(__file__).parent / "data"
 VARIABLE = "HOIRT_PACKS"  # folders with packs, separated as in PATH
@@ -202,7 +203,7 @@ def find_pack(path_or_name: str | os.PathLike[str]) -> Path:
         raise InputError(f"a pack is a name or a path, got {text!r}")
     if isinstance(path_or_name, str) and text in (packs := list_packs()):
         return packs[text]
-    path = Path(text).expanduser()
+    path = path_of(Path(text).expanduser(), "the pack")
     if path.exists():
         return path
     names = ", ".join(list_packs()) or "none"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hoirt.backends.choice import Choice
 
 DECIDING = ("detector", "mesh")  # networks whose outputs the host decides by
+MOST_THREADS = 1024
 MESH_INPUT = 128  # pixels a side, where the network leaves it open
 
 
@@ -136,5 +137,9 @@ def _arrays(device: str) -> Arrays:
 
 
 def _check_threads(threads: int | None) -> None:
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads must be a whole number from 1, or None for all cores, not {threads!r}")
+    if threads is None:
+        return
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise InputError(
+            f"threads must be a whole number from 1 to {MOST_THREADS}, or None for all cores, not {threads!r}"
+        )

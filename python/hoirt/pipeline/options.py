@@ -195,6 +195,12 @@ def check_text(value: Any, name: str) -> str:
         raise InputError(
             f"{name} must be a string, or for a list of images a list of strings, not {value!r:.80}"
         )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # of a command line in another encoding, for instance
+        raise InputError(
+            f"{name} {value!r:.80} holds halves of characters: it is no valid Unicode"
+        ) from error
     return value
 
 

@@ -61,7 +61,7 @@ class Refiner:
                 the machine cannot, and int8 where the pack is not quantised. "auto" takes the fastest of fp32
                 and what the pack names; with the bundled pack that is bf16 on a processor that multiplies
                 it (AVX512-BF16), else fp32.
-            threads: CPU threads of one network; None uses all cores.
+            threads: CPU threads of one network, 1..1024; None uses all cores, and more are never started.
             backend: "auto", or a name that `hoirt.doctor()` lists, which is taken or refused, never replaced.
             cache: keep compiled networks on disk, so that the next Refiner opens in under a second.
             landmarker: mediapipe's `hand_landmarker.task`, which then finds the hands; None takes the pack's,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hoirt.errors import BackendError, InputError, OutOfMemory
+from hoirt.paths import path_of
 from hoirt.render.mesh import Mesh
 
 SUFFIXES = (".obj", ".ply", ".stl", ".glb")
@@ -26,7 +26,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
         InputError: not a file, another format, larger than 1 GiB, truncated, damaged, or without triangles.
         BackendError: trimesh is not installed.
     """
-    path = Path(path)
+    path = path_of(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hoirt.errors import InputError, PackError
 from hoirt.packs.strict_json import Json, parse_json
+from hoirt.paths import path_of
 from hoirt.render.mesh import MAX_ID, Mesh
 from hoirt.render.read import read_mesh
 from hoirt.render.view import View
@@ -38,7 +39,7 @@ def read_scene(path: str | os.PathLike[str]) -> Scene:
             that leads out of the folder; an array file that holds objects or is truncated; a mesh that cannot
             be read.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file")
     try:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hoirt.atomic_file import appearing
 from hoirt.errors import BackendError, InputError
 from hoirt.imaging import save
+from hoirt.paths import path_of
 from hoirt.render.exr import exr_bytes
 
 MILLIMETRES = 1000.0
@@ -134,7 +135,7 @@ def write_video(
 
 
 def _with_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
-    path = Path(path)
+    path = path_of(path)
     if path.suffix.lower() != suffix:
         raise InputError(f"{path} must end in {suffix}")
     if not path.parent.is_dir():

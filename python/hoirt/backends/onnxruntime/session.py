@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ def open_session(
         for folder in (engines, engines.parent / TIMING):
             folder.mkdir(parents=True, exist_ok=True)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = min(threads, os.cpu_count() or 1)  # each of them spins while it waits
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
