@@ -97,6 +97,14 @@ def test_changed_bytes_give_a_mesh_or_an_error(suffix: str, seed: int, count: in
     assert np.isfinite(depth).all()
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "1e999"])
+def test_a_vertex_that_is_not_finite_is_refused(number: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.obj"
+    path.write_text(f"v 0 0 {number}\nv 1 0 1\nv 0 1 1\nf 1 2 3\n")
+    with pytest.raises(hoirt.InputError, match=r"bad\.obj holds a vertex that is NaN or infinite"):
+        read_mesh(path)
+
+
 def test_flat_vertices_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "flat.obj"
     path.write_text("v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n")

@@ -149,7 +149,11 @@ def _write_video(rendered: Rendered, name: str, fps: float, options: argparse.Na
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with _bar("write") as bar:
         write_video(options.out, pictures, fps=fps, on_progress=bar.to)
-    print(f"{options.out}: {rendered.frames} frames of {name}")
+    print(f"{options.out}: {_frames(rendered)} of {name}")
+
+
+def _frames(rendered: Rendered) -> str:
+    return f"{rendered.frames} frame{'' if rendered.frames == 1 else 's'}"
 
 
 def _write_frames(rendered: Rendered, name: str, options: argparse.Namespace) -> None:
@@ -169,7 +173,7 @@ def _write_frames(rendered: Rendered, name: str, options: argparse.Namespace) ->
             else:
                 write_png(path, maps[index])
             bar.to(index + 1, rendered.frames)
-    print(f"{options.out / name}_*.{suffix}: {rendered.frames} frames")
+    print(f"{options.out / name}_*.{suffix}: {_frames(rendered)}")
 
 
 class _bar:  # noqa: N801 - a context manager

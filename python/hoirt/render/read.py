@@ -49,7 +49,7 @@ def flatten(scene: Any, what: str) -> Mesh:
     """A trimesh Scene as one Mesh in its world frame; `what` names it in messages.
 
     Raises:
-        InputError: the scene holds no triangles.
+        InputError: the scene holds no triangles, or a vertex that is not finite.
     """
     vertices: list[Any] = []
     faces: list[Any] = []
@@ -67,14 +67,17 @@ def flatten(scene: Any, what: str) -> Mesh:
             raise InputError(f"{what} holds vertices or faces that do not have three numbers each")
         if np.linalg.det(transform[:3, :3]) < 0:  # a mirrored instance would look inside out
             triangles = triangles[:, ::-1]
-        with np.errstate(all="ignore"):  # what is not finite is refused with the mesh
+        with np.errstate(all="ignore"):  # what is not finite is refused below
             vertices.append(points @ transform[:3, :3].T + transform[:3, 3])
         faces.append(triangles + offset)
         parts.append(np.full(len(triangles), numbers.setdefault(str(node), len(numbers)), np.int32))
         offset += len(points)
     if not faces:
         raise InputError(f"{what} holds no triangles")
-    return Mesh(np.concatenate(vertices), np.concatenate(faces), parts=np.concatenate(parts), name=what)
+    points = np.concatenate(vertices)
+    if not np.isfinite(points).all():
+        raise InputError(f"{what} holds a vertex that is NaN or infinite")
+    return Mesh(points, np.concatenate(faces), parts=np.concatenate(parts), name=what)
 
 
 class _Nothing(dict[str, bytes]):
