@@ -47,21 +47,33 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context or width, width, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
         self.start = 0  # of its keys in `context`
+        self.joined: nn.Linear | None = None  # to_q, to_k and to_v side by side
 
     def keys_and_values(self, states: Tensor) -> Tensor:
         return torch.cat([self.to_k(states), self.to_v(states)], dim=-1)
 
+    def join(self) -> None:
+        """Self-attention's three products become one, as `hoirt pack compile` makes them."""
+        layers = (self.to_q, self.to_k, self.to_v)
+        weight = torch.cat([layer.weight for layer in layers])
+        self.joined = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        self.joined.weight = nn.Parameter(weight, requires_grad=False)
+        del self.to_q, self.to_k, self.to_v
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         width = x.shape[-1]
-        if context is None:
-            k, v = self.to_k(x), self.to_v(x)
+        if self.joined is not None:
+            q, k, v = self.joined(x).chunk(3, dim=-1)
+        elif context is None:
+            q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         else:
+            q = self.to_q(x)
             k, v = (context[..., at : at + width] for at in (self.start, self.start + width))
 
         def split(y: Tensor) -> Tensor:
             return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-        y = functional.scaled_dot_product_attention(split(self.to_q(x)), split(k), split(v))
+        y = functional.scaled_dot_product_attention(split(q), split(k), split(v))
         out: Tensor = self.to_out[0](y.transpose(1, 2).flatten(2))
         return out
 

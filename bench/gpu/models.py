@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -233,6 +234,14 @@ class Step(nn.Module):
         residuals = self.controlnet(sample, time, context, hint, scale)
         out: Tensor = self.unet(torch.cat([sample, inpaint], dim=1), time, context, residuals)
         return out
+
+    def joined(self) -> Step:
+        """A copy whose self-attentions have one product for queries, keys and values."""
+        made = copy.deepcopy(self)
+        for module in made.modules():
+            if isinstance(module, Attention) and module.to_k.in_features == module.to_q.in_features:
+                module.join()
+        return made
 
     def times(self, timestep: Tensor, pooled: Tensor | None = None) -> Tensor:
         """(S,) -> (S, E)."""

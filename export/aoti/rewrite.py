@@ -13,6 +13,7 @@ import torch
 
 from .extents import OPERATORS as ON_EXTENTS
 from .graph import Graph, Node, Weight
+from .join import join_products
 
 # Operators on extents, which give extents again if all that they read are: all else computes with tensors.
 OF_EXTENTS = frozenset(ON_EXTENTS.keys() - {"ConstantOfShape"})
@@ -20,7 +21,8 @@ FEW = 64  # elements of a constant that may be extents
 
 
 def rewrite(graph: Graph) -> Graph:
-    """The graph with these operators joined, and without what nobody reads any more."""
+    """The graph with these operators joined, products of one value too, and without what nobody reads."""
+    graph = join_products(graph)
     for find in (_attention, _group_norm, _silu):
         graph = _replace(graph, find)
     return replace(graph, nodes=graph.needed(port.name for port in graph.outputs))
