@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Part:
-    """A module of float32 or `inner` values, and the names of what it takes and gives, in order.
+    """A module, and the names of what it takes and gives, in order.
 
-    The parts of one network take the network's inputs and what the parts before them give.
+    The parts of a network take the network's inputs, and what the parts before them give.
     """
 
     module: nn.Module
@@ -70,10 +70,10 @@ def _file(stem: Path, i: int) -> Path:
 
 def compile_part(part: Part, inputs: tuple[Tensor, ...], path: Path, *, autotune: bool) -> None:
     """Writes the package `path`, which takes exactly such inputs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f".{path.name}")
     from export.aoti.settings import configuration
 
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f".{path.name}")
     # As `hoirt pack compile` sets them, but for the search beyond max-autotune's, which takes much longer.
     settings = configuration(str(inputs[0].device), autotune) | {"coordinate_descent_tuning": False}
     program = torch.export.export(_Ports(part).eval(), inputs, strict=False)

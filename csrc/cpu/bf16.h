@@ -60,6 +60,22 @@ inline __m512bh broadcast_pair(const Bf16* from) {
   return reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
 }
 
+// Adds to `sum` the products of `Rows` rows, `stride` values apart, with a panel of 32 columns: (Rows, 2 pairs) times
+// (pairs, 32, 2).
+template <int Rows>
+[[gnu::always_inline]] inline void add_products(const Bf16* rows, std::int64_t stride, const Bf16* panel, std::int64_t pairs,
+                                                __m512 (&sum)[Rows][2]) {
+  for (std::int64_t pair = 0; pair < pairs; ++pair) {
+    const __m512bh low = load_pairs(panel + 64 * pair), high = load_pairs(panel + 64 * pair + 32);
+#pragma GCC unroll 12
+    for (int row = 0; row < Rows; ++row) {
+      const __m512bh two = broadcast_pair(rows + row * stride + 2 * pair);
+      sum[row][0] = _mm512_dpbf16_ps(sum[row][0], two, low);
+      sum[row][1] = _mm512_dpbf16_ps(sum[row][1], two, high);
+    }
+  }
+}
+
 // Lane by lane (a, b).
 inline __m512i paired(__m512 a, __m512 b) {
   alignas(64) static constexpr std::uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,

@@ -59,6 +59,21 @@ inline __m512i add_products(__m512i sum, const std::uint8_t* four, __m512i other
   return _mm512_dpbusd_epi32(sum, _mm512_set1_epi32(all), others);
 }
 
+// Adds to `sum` the products of `Rows` rows, `stride` bytes apart, with a panel of 32 columns: (Rows, 4 quads) times
+// (quads, 32, 4).
+template <int Rows>
+[[gnu::always_inline]] inline void add_products(const std::uint8_t* rows, std::int64_t stride, const std::int8_t* panel,
+                                                std::int64_t quads, __m512i (&sum)[Rows][2]) {
+  for (std::int64_t quad = 0; quad < quads; ++quad) {
+    const __m512i low = _mm512_loadu_si512(panel + 128 * quad), high = _mm512_loadu_si512(panel + 128 * quad + 64);
+#pragma GCC unroll 12
+    for (int row = 0; row < Rows; ++row) {
+      sum[row][0] = add_products(sum[row][0], rows + row * stride + 4 * quad, low);
+      sum[row][1] = add_products(sum[row][1], rows + row * stride + 4 * quad, high);
+    }
+  }
+}
+
 }  // namespace hoirt::cpu::bytes
 
 #pragma GCC pop_options

@@ -64,16 +64,7 @@ class Halves {
   static void product(const Bf16* rows, const float*, std::int64_t channels, const Panel& panel, const Finish& finish) {
     __m512 sum[Rows][2];
     for (auto& row : sum) row[0] = _mm512_loadu_ps(panel.bias), row[1] = _mm512_loadu_ps(panel.bias + 16);
-    for (std::int64_t pair = 0; pair < channels / 2; ++pair) {
-      const __m512bh low = lanes::load_pairs(panel.weights + 2 * block * pair);
-      const __m512bh high = lanes::load_pairs(panel.weights + 2 * block * pair + block);
-#pragma GCC unroll 12
-      for (int row = 0; row < Rows; ++row) {
-        const __m512bh two = lanes::broadcast_pair(rows + row * channels + 2 * pair);
-        sum[row][0] = _mm512_dpbf16_ps(sum[row][0], two, low);
-        sum[row][1] = _mm512_dpbf16_ps(sum[row][1], two, high);
-      }
-    }
+    lanes::add_products(rows, channels, panel.weights, channels / 2, sum);
 #pragma GCC unroll 12
     for (int row = 0; row < Rows; ++row) finish(row, 0, sum[row][0]), finish(row, 1, sum[row][1]);
   }

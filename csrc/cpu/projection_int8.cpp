@@ -89,15 +89,7 @@ class Bytes {
                       const Finish& finish) {
     __m512i sum[Rows][2];
     for (auto& row : sum) row[0] = _mm512_loadu_si512(panel.offsets), row[1] = _mm512_loadu_si512(panel.offsets + 16);
-    for (std::int64_t quad = 0; quad < channels / 4; ++quad) {
-      const __m512i low = _mm512_loadu_si512(panel.weights + 4 * block * quad);
-      const __m512i high = _mm512_loadu_si512(panel.weights + 4 * block * quad + 64);
-#pragma GCC unroll 12
-      for (int row = 0; row < Rows; ++row) {
-        sum[row][0] = bytes::add_products(sum[row][0], rows + row * channels + 4 * quad, low);
-        sum[row][1] = bytes::add_products(sum[row][1], rows + row * channels + 4 * quad, high);
-      }
-    }
+    bytes::add_products(rows, channels, panel.weights, channels / 4, sum);
 #pragma GCC unroll 12
     for (int row = 0; row < Rows; ++row) {
       finish(row, 0, value(sum[row][0], scales[row], panel.scales, panel.bias));

@@ -52,16 +52,7 @@ struct Product {
   static void run(const Bf16* tiles, std::int64_t stride, const Bf16* weights, std::int64_t pairs, float* out) {
     __m512 sum[Tiles][2];
     for (auto& row : sum) row[0] = row[1] = _mm512_setzero_ps();
-    for (std::int64_t pair = 0; pair < pairs; ++pair) {
-      const __m512bh low = lanes::load_pairs(weights + 2 * block * pair);
-      const __m512bh high = lanes::load_pairs(weights + 2 * block * pair + block);
-#pragma GCC unroll 12
-      for (int tile = 0; tile < Tiles; ++tile) {
-        const __m512bh two = lanes::broadcast_pair(tiles + tile * stride + 2 * pair);
-        sum[tile][0] = _mm512_dpbf16_ps(sum[tile][0], two, low);
-        sum[tile][1] = _mm512_dpbf16_ps(sum[tile][1], two, high);
-      }
-    }
+    lanes::add_products(tiles, stride, weights, pairs, sum);
 #pragma GCC unroll 12
     for (int tile = 0; tile < Tiles; ++tile) {
       _mm512_storeu_ps(out + tile * block, sum[tile][0]);

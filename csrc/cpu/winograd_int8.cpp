@@ -61,15 +61,7 @@ struct Product {
       row[0] = _mm512_loadu_si512(offsets);
       row[1] = _mm512_loadu_si512(offsets + 16);
     }
-    for (std::int64_t quad = 0; quad < quads; ++quad) {
-      const __m512i low = _mm512_loadu_si512(weights + 4 * block * quad);
-      const __m512i high = _mm512_loadu_si512(weights + 4 * block * quad + 64);
-#pragma GCC unroll 12
-      for (int tile = 0; tile < Tiles; ++tile) {
-        sum[tile][0] = bytes::add_products(sum[tile][0], tiles + tile * stride + 4 * quad, low);
-        sum[tile][1] = bytes::add_products(sum[tile][1], tiles + tile * stride + 4 * quad, high);
-      }
-    }
+    bytes::add_products(tiles, stride, weights, quads, sum);
 #pragma GCC unroll 12
     for (int tile = 0; tile < Tiles; ++tile) {
       _mm512_storeu_si512(out + tile * block, sum[tile][0]);
