@@ -13,7 +13,7 @@ import hoirt
 import numpy as np
 import pytest
 from hoirt.cli import demo
-from hoirt.cli.files import UsageError, pictures, targets
+from hoirt.cli.files import UsageError, is_animated, pictures, targets
 from hoirt.cli.main import main
 from hoirt.imaging import save
 from PIL import Image
@@ -85,7 +85,13 @@ def test_of_several_frames_the_first_is_taken_and_that_is_said(
         == 0
     )
     gif, jpeg = capsys.readouterr().out.splitlines()
-    assert gif.endswith("; the first of its 3 frames") and "; the first" not in jpeg
+    assert gif.endswith("; its first frame, of several") and "; its first" not in jpeg
+    whole = (tmp_path / "three.gif").read_bytes()
+    cut = tmp_path / "cut.gif"
+    for size in range(0, len(whole), 97):  # wherever the later frames are damaged
+        cut.write_bytes(whole[:size])
+        assert is_animated(cut) in (True, False)
+    assert not is_animated(tmp_path / "gone.gif")
 
 
 def test_names_and_prompts_of_another_encoding(

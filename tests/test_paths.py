@@ -48,6 +48,11 @@ def test_what_is_no_path(name: str, wrong: object) -> None:
         TAKES_A_PATH[name](wrong)
 
 
+def test_a_home_that_nobody_has() -> None:
+    with pytest.raises(InputError, match="nobody-of-that-name"):
+        open_pack("~nobody-of-that-name/pack")
+
+
 def test_what_a_path_may_be(tmp_path: Path) -> None:
     assert path_of("a/b.png") == Path("a/b.png") and path_of(tmp_path) == tmp_path
     with pytest.raises(InputError, match=r"the output '.*' cannot be used: File name too long"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -205,6 +206,7 @@ def whole_inputs(job: Job, device: str, kind: torch.dtype) -> list[Tensor]:
     return [*start, depth, normal(n, 5, side, side), scale]
 
 
+@cache
 def flops(job: Job) -> int:
     """Operations of one Whole, 2 for each multiply-add, counted by torch without computing."""
     from bench.flops import counted_by_torch

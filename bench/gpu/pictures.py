@@ -48,7 +48,7 @@ def run(session: Session) -> None:
         return
     with session.attempt("pictures", "compiling"):
         _compile(session)
-    with session.attempt("pictures", "hoirt"):
+    with session.attempt("pictures", "hoirt GPU"):
         _measure(session)
 
 
@@ -75,10 +75,10 @@ def _measure(session: Session) -> None:
     found = difference(repaired(ours, pictures), repaired(reference, pictures))
     wrong = "" if found.near >= SHARE else "WRONG: "
     session.add(
-        "pictures", "hoirt", session.measure(lambda: repaired(ours, pictures), 5), note=f"{wrong}{found}"
+        "pictures", "hoirt GPU", session.measure(lambda: repaired(ours, pictures), 5), note=f"{wrong}{found}"
     )
     session.add("pictures", "hoirt CPU", session.measure(lambda: repaired(reference, pictures), 2))
-    session.ratios("pictures", "hoirt")
+    session.ratios("pictures", "hoirt GPU")
     held = []
     for _ in range(2):  # what libraries keep for themselves is kept the first time already
         repaired(ours, pictures)

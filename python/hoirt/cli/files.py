@@ -87,9 +87,12 @@ def is_writable(path: Path) -> bool:
     return Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE
 
 
-def frames_of(path: Path) -> int:
-    """How many pictures a file holds, of which the first is read; 1 for a photograph with previews."""
+def is_animated(path: Path) -> bool:
+    """Whether a picture that was read has more frames than the first; a photograph's previews are none."""
     from PIL import Image
 
-    with Image.open(path) as image:
-        return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    try:
+        with Image.open(path) as image:
+            return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # of a damaged second frame, or a file that is gone by now; the first one was read
+        return False

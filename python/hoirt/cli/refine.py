@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hoirt.cli import runtime
-from hoirt.cli.files import UsageError, frames_of, is_writable, pictures, targets
+from hoirt.cli.files import UsageError, is_animated, is_writable, pictures, targets
 from hoirt.errors import Cancelled, HoirtError
 
 if TYPE_CHECKING:
@@ -168,14 +168,13 @@ class _Batch:
         try:
             result = self._refine(source, bar)
             save(result.image, target)
+            only = "; its first frame, of several" if is_animated(source) else ""
         except Cancelled:
             return
         except (HoirtError, OSError) as error:
             result = Result(None, "error", error=error)
         with self._lock:
             if result.error is None:
-                frames = frames_of(source)
-                only = f"; the first of its {frames} frames" if frames > 1 else ""
                 bar.write(f"{source} -> {target}: {result.summary()}{only}", file=sys.stdout)
                 sys.stdout.flush()  # whoever reads a pipe sees each picture at once
             else:

@@ -203,7 +203,10 @@ def find_pack(path_or_name: str | os.PathLike[str]) -> Path:
         raise InputError(f"a pack is a name or a path, got {text!r}")
     if isinstance(path_or_name, str) and text in (packs := list_packs()):
         return packs[text]
-    path = path_of(Path(text).expanduser(), "the pack")
+    try:
+        path = path_of(Path(text).expanduser(), "the pack")
+    except RuntimeError as error:  # there is no such user
+        raise InputError(f"the pack {text!r} cannot be used: {error}") from error
     if path.exists():
         return path
     names = ", ".join(list_packs()) or "none"
