@@ -147,9 +147,10 @@ def test_products_of_one_value_are_joined(tmp_path: Path) -> None:
     assert [len(node.outputs) for node in graph.nodes if node.op == "Split"] == [3]
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(("precision", "limit"), [("bf16", 0.05), ("fp16", 0.01), ("fp8", 0.2)])
-def test_narrow_arithmetic(precision: str, limit: float) -> None:
-    found, expected = both(BUNDLED.network_file("step"), precision)
+def test_narrow_arithmetic(precision: str, limit: float, channels_last: bool) -> None:
+    found, expected = both(BUNDLED.network_file("step"), precision, channels_last=channels_last)
     relative = np.linalg.norm(found["prediction"] - expected["prediction"]) / np.linalg.norm(
         expected["prediction"]
     )

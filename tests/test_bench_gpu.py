@@ -77,6 +77,25 @@ def test_the_parts_of_a_step_are_the_step(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one, two)
 
 
+@torch.no_grad()
+def test_the_rewritten_step_is_the_step() -> None:
+    """In bfloat16 and channels last, as on a GPU: no further from float32 than the step as it was."""
+    step, _, _ = pair(TINY, control=True)
+    assert step.controlnet is not None
+    sample, inpaint, depth = torch.randn(2, 4, 16, 24), torch.randn(2, 5, 16, 24), torch.rand(2, 3, 128, 192)
+    times, contexts = step.times(torch.tensor([500.0, 7.0])), step.contexts(torch.randn(2, 7, TINY.context))
+    hint = step.controlnet.controlnet_cond_embedding(depth)
+    inputs = [sample, times, contexts, hint, inpaint, torch.full((2,), 0.55)]
+    wanted = step(*inputs)
+    halved = step.to(torch.bfloat16).to(memory_format=torch.channels_last)
+    given = [value.to(torch.bfloat16) for value in inputs]
+    usual, found = (
+        float((network(*given).float() - wanted).norm() / wanted.norm())
+        for network in (halved, halved.rewritten())
+    )
+    assert 0 < found <= 1.1 * usual <= 0.05
+
+
 def test_packages_run_as_those_of_a_pack(tmp_path: Path) -> None:
     """Compiled for the CPU, which the benchmark itself does on a GPU only."""
     scale, offset = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export.aoti.group_norm import group_norm
+
 
 class Resnet(nn.Module):
     """Residual block; `span` is its part of `time`, set by what holds it. emb 0: none, as in a VAE."""
@@ -34,6 +36,18 @@ class Resnet(nn.Module):
         h = self.conv2(functional.silu(self.norm2(h)))
         skip: Tensor = x if self.conv_shortcut is None else self.conv_shortcut(x)
         return skip + h
+
+
+class GroupNorm(nn.Module):
+    """A group normalisation as `hoirt pack compile` computes it."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.groups, self.eps = norm.num_groups, norm.eps
+        self.weight, self.bias = norm.weight, norm.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return group_norm(x, self.groups, self.weight, self.bias, self.eps)
 
 
 class Attention(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.gpu.layers import Attention, Downsample, Embedding, Resnet, Transformer, Upsample, waves
+from bench.gpu.layers import Attention, Downsample, Embedding, GroupNorm, Resnet, Transformer, Upsample, waves
 
 
 @dataclass(frozen=True)
@@ -235,12 +235,18 @@ class Step(nn.Module):
         out: Tensor = self.unet(torch.cat([sample, inpaint], dim=1), time, context, residuals)
         return out
 
-    def joined(self) -> Step:
-        """A copy whose self-attentions have one product for queries, keys and values."""
+    def rewritten(self) -> Step:
+        """A copy as `hoirt pack compile` rewrites a pack's step.
+
+        A self-attention has one product for queries, keys and values, a group normalisation two kernels.
+        """
         made = copy.deepcopy(self)
         for module in made.modules():
             if isinstance(module, Attention) and module.to_k.in_features == module.to_q.in_features:
                 module.join()
+            for name, child in module.named_children():
+                if isinstance(child, nn.GroupNorm):
+                    setattr(module, name, GroupNorm(child))
         return made
 
     def times(self, timestep: Tensor, pooled: Tensor | None = None) -> Tensor:

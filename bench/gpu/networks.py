@@ -130,7 +130,7 @@ class Networks:
         if way not in self._networks:
             kind = f"{way.streams}{'-autotuned' * way.autotune}-{torch.__version__}"
             stem = self.session.work / "packages" / f"{self.job.stage}-{self.job.side}-{kind}"
-            parts = parts_of(self.step.joined(), tuple(self.ready), way.streams)
+            parts = parts_of(self.step.rewritten(), tuple(self.ready), way.streams)
             self._networks[way] = network(parts, self.ready, OUTPUT, stem, autotune=way.autotune)
         return self._networks[way]
 

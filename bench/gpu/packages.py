@@ -11,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from export.aoti.attention import choose_attention
+from export.aoti.inputs import cast
+from export.aoti.settings import configuration
+
 
 @dataclass(frozen=True)
 class Part:
@@ -34,7 +38,7 @@ class _Ports(nn.Module):
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
         kind = next(self.inner.parameters()).dtype
-        out = self.inner(*(value.to(kind) for value in inputs))
+        out = self.inner(*(cast(value, kind) for value in inputs))
         outputs = [out] if isinstance(out, Tensor) else list(out)
         return [value.float() for value in outputs] if self.last else outputs
 
@@ -70,13 +74,16 @@ def _file(stem: Path, i: int) -> Path:
 
 def compile_part(part: Part, inputs: tuple[Tensor, ...], path: Path, *, autotune: bool) -> None:
     """Writes the package `path`, which takes exactly such inputs."""
-    from export.aoti.settings import configuration
-
     path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f".{path.name}")
     # As `hoirt pack compile` sets them, but for the search beyond max-autotune's, which takes much longer.
-    settings = configuration(str(inputs[0].device), autotune) | {"coordinate_descent_tuning": False}
+    device = str(inputs[0].device)
+    halves = next(part.module.parameters()).dtype != torch.float32
+    settings = configuration(device, autotune, halves=halves) | {"coordinate_descent_tuning": False}
     program = torch.export.export(_Ports(part).eval(), inputs, strict=False)
+    if halves:
+        taken, total = choose_attention(program, device)
+        print(f"{path.name}: cuDNN's kernel for {taken} of {total} attentions")
     torch._inductor.aoti_compile_and_package(program, package_path=str(made), inductor_configs=settings)
     made.chmod(0o600)
     made.replace(path)

@@ -8,13 +8,14 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from hoirt.errors import BackendError
 from torch import Tensor
 
+from .attention import choose_attention
 from .graph import Graph, Port
 from .module import OnnxModule
 from .settings import configuration
@@ -32,6 +33,7 @@ def compile_graph(
     precision: str = "fp32",
     max_autotune: bool = False,
     channels_last: bool | None = None,
+    say: Callable[[str], object] = lambda text: None,
 ) -> None:
     """Writes the package `out` (.pt2), which takes the graph's inputs in order and gives its outputs.
 
@@ -39,7 +41,7 @@ def compile_graph(
         graph: after rewrite(). shapes: of every input; -1 for a batch that is free.
         device: "cpu", or "cuda:" and an index: where it is compiled and will run.
         precision: as in OnnxModule. max_autotune: times the candidates for every kernel on the device.
-        channels_last: the layout of convolutions; None: on a GPU.
+        channels_last: the layout of convolutions; None: on a GPU. say: is told what was chosen.
 
     Raises:
         PackError: the graph has operators that cannot be compiled.
@@ -55,8 +57,14 @@ def compile_graph(
     with _quiet(), torch.no_grad():
         try:
             program = torch.export.export(module, examples, dynamic_shapes=(dynamic,), strict=False)
+            if device != "cpu" and precision != "fp32":
+                taken, total = choose_attention(program, device)
+                if total:
+                    say(f"  cuDNN's kernel for {taken} of {total} attentions, torch's for the others")
             torch._inductor.aoti_compile_and_package(
-                program, package_path=str(out), inductor_configs=configuration(device, max_autotune)
+                program,
+                package_path=str(out),
+                inductor_configs=configuration(device, max_autotune, halves=precision != "fp32"),
             )
         except Exception as error:  # of torch's many layers and of g++, which have no base in common
             raise BackendError(

@@ -9,6 +9,7 @@ from hoirt.errors import PackError
 from torch import Tensor
 from torch.nn import functional
 
+from .group_norm import group_norm
 from .operators import Attributes, operand, operator, tensor_of
 
 CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -78,7 +79,7 @@ def _check_pool(attributes: Attributes) -> None:
 
 @operator("GroupNorm")
 def _group_norm(attributes: Attributes, compute: torch.dtype, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-    return functional.group_norm(x, attributes["groups"], w.reshape(-1), b.reshape(-1), attributes["epsilon"])
+    return group_norm(x, attributes["groups"], w.reshape(-1), b.reshape(-1), attributes["epsilon"])
 
 
 @operator("GroupNormalization")
@@ -87,7 +88,7 @@ def _group_normalization(
 ) -> Tensor:
     repeat = x.shape[1] // w.shape[0]  # one weight for each group before opset 21
     w, b = (value.repeat_interleave(repeat) if repeat > 1 else value for value in (w, b))
-    return functional.group_norm(x, attributes["num_groups"], w, b, attributes.get("epsilon", 1e-5))
+    return group_norm(x, attributes["num_groups"], w, b, attributes.get("epsilon", 1e-5))
 
 
 @operator("InstanceNormalization")

@@ -14,6 +14,7 @@ from . import layers as _layers  # noqa: F401  registers its operators
 from .extents import OPERATORS as ON_EXTENTS
 from .extents import evaluate
 from .graph import Graph, Node, Port
+from .inputs import cast
 from .operators import OPERATORS
 from .rewrite import FEW, extents_of, is_small
 
@@ -60,7 +61,7 @@ class OnnxModule(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One tensor for each input of the graph to one for each output."""
         values: dict[str, Any] = {
-            port.name: tensor.to(self.compute) if tensor.is_floating_point() else tensor
+            port.name: cast(tensor, self.compute) if tensor.is_floating_point() else tensor
             for port, tensor in zip(self.graph.inputs, inputs, strict=True)
         }
 

@@ -91,13 +91,20 @@ def compile_pack(pack: str | Path | Pack, options: Options, say: Say = lambda te
         for extents in _extents(opened, role, options):
             items = "any batch" if extents.batch is None else f"batch {extents.batch}"
             say(f"{role} ({number} of {len(roles)}), {narrow}, {extents.height}x{extents.width}, {items}")
-            done.append(compile_network(role, graph, Path(folder), device, narrow, extents, options))
+            done.append(compile_network(role, graph, Path(folder), device, narrow, extents, options, say))
             say(f"  {done[-1].seconds:.0f} s" if done[-1].seconds else "  is there already")
     return done
 
 
 def compile_network(
-    role: str, graph: Graph, folder: Path, device: str, precision: str, extents: Extents, options: Options
+    role: str,
+    graph: Graph,
+    folder: Path,
+    device: str,
+    precision: str,
+    extents: Extents,
+    options: Options,
+    say: Say = lambda text: None,
 ) -> Compiled:
     """Compiles the rewritten graph of a role into `folder`, its place in the cache; errors as above."""
     started = time.monotonic()
@@ -124,6 +131,7 @@ def compile_network(
                 device=device,
                 precision=precision,
                 max_autotune=options.max_autotune,
+                say=say,
             )
             path.chmod(0o600)
             parts.append(store.part_of(path, [p.name for p in piece.inputs], [p.name for p in piece.outputs]))
