@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.aoti.attention import choose_attention
 from export.aoti.inputs import cast
+from export.aoti.kernels import choose_kernels
 from export.aoti.settings import configuration
 
 
@@ -82,8 +82,8 @@ def compile_part(part: Part, inputs: tuple[Tensor, ...], path: Path, *, autotune
     settings = configuration(device, autotune, halves=halves) | {"coordinate_descent_tuning": False}
     program = torch.export.export(_Ports(part).eval(), inputs, strict=False)
     if halves:
-        taken, total = choose_attention(program, device)
-        print(f"{path.name}: cuDNN's kernel for {taken} of {total} attentions")
+        for choice in choose_kernels(program, device):
+            print(f"{path.name}: {choice}", flush=True)
     torch._inductor.aoti_compile_and_package(program, package_path=str(made), inductor_configs=settings)
     made.chmod(0o600)
     made.replace(path)

@@ -15,8 +15,8 @@ import torch
 from hoirt.errors import BackendError
 from torch import Tensor
 
-from .attention import choose_attention
 from .graph import Graph, Port
+from .kernels import choose_kernels
 from .module import OnnxModule
 from .settings import configuration
 from .shapes import LARGEST_BATCH
@@ -58,9 +58,8 @@ def compile_graph(
         try:
             program = torch.export.export(module, examples, dynamic_shapes=(dynamic,), strict=False)
             if device != "cpu" and precision != "fp32":
-                taken, total = choose_attention(program, device)
-                if total:
-                    say(f"  cuDNN's kernel for {taken} of {total} attentions, torch's for the others")
+                for choice in choose_kernels(program, device):
+                    say(f"  {choice}")
             torch._inductor.aoti_compile_and_package(
                 program,
                 package_path=str(out),
