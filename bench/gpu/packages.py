@@ -44,7 +44,13 @@ class _Ports(nn.Module):
 
 
 def network(
-    parts: Sequence[Part], inputs: Mapping[str, Tensor], output: str, stem: Path, *, autotune: bool = False
+    parts: Sequence[Part],
+    inputs: Mapping[str, Tensor],
+    output: str,
+    stem: Path,
+    *,
+    autotune: bool = False,
+    trials: bool = True,
 ) -> Any:
     """The network of hoirt made of `parts`: one, or three as of `hoirt pack compile --streams 2`.
 
@@ -60,7 +66,7 @@ def network(
             if device == "cpu":
                 run.append(torch.export.export(_Ports(part).eval(), given, strict=False).module())
             elif not _file(stem, i).is_file():
-                compile_part(part, given, _file(stem, i), autotune=autotune)
+                compile_part(part, given, _file(stem, i), autotune=autotune, trials=trials)
             if not part.last:
                 values |= dict(zip(part.outputs, _Ports(part).eval()(*given), strict=True))
     if device == "cpu":
@@ -72,7 +78,9 @@ def _file(stem: Path, i: int) -> Path:
     return stem.with_name(f"{stem.name}-{i}.pt2")
 
 
-def compile_part(part: Part, inputs: tuple[Tensor, ...], path: Path, *, autotune: bool) -> None:
+def compile_part(
+    part: Part, inputs: tuple[Tensor, ...], path: Path, *, autotune: bool, trials: bool = True
+) -> None:
     """Writes the package `path`, which takes exactly such inputs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f".{path.name}")
@@ -81,7 +89,7 @@ def compile_part(part: Part, inputs: tuple[Tensor, ...], path: Path, *, autotune
     halves = next(part.module.parameters()).dtype != torch.float32
     settings = configuration(device, autotune, halves=halves) | {"coordinate_descent_tuning": False}
     program = torch.export.export(_Ports(part).eval(), inputs, strict=False)
-    if halves:
+    if halves and trials:
         for choice in choose_kernels(program, device):
             print(f"{path.name}: {choice}", flush=True)
     torch._inductor.aoti_compile_and_package(program, package_path=str(made), inductor_configs=settings)

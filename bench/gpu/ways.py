@@ -15,15 +15,20 @@ OUTPUT = "prediction"
 
 @dataclass(frozen=True)
 class Way:
-    """streams: 2 runs the ControlNet beside the UNet's way down. autotune: with inductor's max-autotune."""
+    """streams: 2 runs the ControlNet beside the UNet's way down. autotune: with inductor's max-autotune.
+
+    trials: with the kernels that were faster when the package was made.
+    """
 
     streams: int = 1
     autotune: bool = False
+    trials: bool = True
 
     @property
     def label(self) -> str:
         """The row of the table."""
-        return "hoirt" + ", two streams" * (self.streams == 2) + ", max-autotune" * self.autotune
+        told = ", two streams" * (self.streams == 2) + ", max-autotune" * self.autotune
+        return "hoirt" + told + ", no trials" * (not self.trials)
 
 
 class _Down(nn.Module):

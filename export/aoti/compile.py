@@ -32,6 +32,7 @@ def compile_graph(
     device: str = "cpu",
     precision: str = "fp32",
     max_autotune: bool = False,
+    trials: bool = True,
     channels_last: bool | None = None,
     say: Callable[[str], object] = lambda text: None,
 ) -> None:
@@ -41,6 +42,7 @@ def compile_graph(
         graph: after rewrite(). shapes: of every input; -1 for a batch that is free.
         device: "cpu", or "cuda:" and an index: where it is compiled and will run.
         precision: as in OnnxModule. max_autotune: times the candidates for every kernel on the device.
+        trials: chooses kernels by trying them there, in half precision on a GPU.
         channels_last: the layout of convolutions; None: on a GPU. say: is told what was chosen.
 
     Raises:
@@ -57,7 +59,7 @@ def compile_graph(
     with _quiet(), torch.no_grad():
         try:
             program = torch.export.export(module, examples, dynamic_shapes=(dynamic,), strict=False)
-            if device != "cpu" and precision != "fp32":
+            if trials and device != "cpu" and precision != "fp32":
                 for choice in choose_kernels(program, device):
                     say(f"  {choice}")
             torch._inductor.aoti_compile_and_package(

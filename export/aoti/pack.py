@@ -35,6 +35,7 @@ class Options:
         size: height and width in pixels; None: the pack's crop. batch: pictures at once, for which the step
             is compiled exactly (with and without guidance); None: any number, by kernels for any number.
         max_autotune: time the candidates for every kernel; minutes to hours on a GPU.
+        trials: try which kernels the GPU runs faster for attentions and small convolutions; seconds.
         streams: 2 compiles the step in three parts and runs ControlNet and UNet encoder side by side.
         roles: only these networks; None: all but the variants for feature reuse.
         force: compile again what is there.
@@ -45,6 +46,7 @@ class Options:
     size: tuple[int, int] | None = None
     batch: int | None = None
     max_autotune: bool = False
+    trials: bool = True
     streams: int = 1
     roles: tuple[str, ...] | None = None
     force: bool = False
@@ -113,7 +115,8 @@ def compile_network(
     outputs = [
         _value(port, tuple(n if isinstance(n, int) else -1 for n in port.shape)) for port in graph.outputs
     ]
-    name = store.name_of(inputs, {"max_autotune": options.max_autotune, "streams": 2 if two else 1})
+    recipe = {"max_autotune": options.max_autotune, "streams": 2 if two else 1, "trials": options.trials}
+    name = store.name_of(inputs, recipe)
     described = folder / f"{name}.json"
     if described.is_file() and not options.force:
         size = sum(path.stat().st_size for path in folder.glob(f"{name}*.pt2"))
@@ -131,6 +134,7 @@ def compile_network(
                 device=device,
                 precision=precision,
                 max_autotune=options.max_autotune,
+                trials=options.trials,
                 say=say,
             )
             path.chmod(0o600)

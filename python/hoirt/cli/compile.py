@@ -45,6 +45,12 @@ def add_parser(
         "--batch", type=int, metavar="N", help="compile the step for exactly N pictures (default: any number)"
     )
     add("--max-autotune", action="store_true", help="time the candidates for every kernel; takes long")
+    add(
+        "--no-trials",
+        dest="trials",
+        action="store_false",
+        help="do not try which kernels are faster for attentions and small convolutions",
+    )
     add("--streams", type=int, choices=(1, 2), default=1, help="2: ControlNet beside the UNet's encoder")
     add("--role", action="append", metavar="ROLE", help="only this network; may be given again")
     add("--force", action="store_true", help="compile again what is there")
@@ -61,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         size=None if args.size is None else size(args.size),
         batch=args.batch,
         max_autotune=args.max_autotune,
+        trials=args.trials,
         streams=args.streams,
         roles=None if args.role is None else tuple(args.role),
         force=args.force,
