@@ -149,10 +149,11 @@ class UNet(_Encoder):
         return [*states, self.mid_block(states[-1], time, context)]
 
     def way_up(self, states: Sequence[Tensor], time: Tensor, context: Tensor) -> Tensor:
-        *states, x = states
+        left = list(states)
+        x = left.pop()
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
-                x = block.layer(i, torch.cat([x, states.pop()], dim=1), time, context)
+                x = block.layer(i, torch.cat([x, left.pop()], dim=1), time, context)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x)
         out: Tensor = self.conv_out(functional.silu(self.conv_norm_out(x)))
