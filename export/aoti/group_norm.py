@@ -42,10 +42,14 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: fl
     if not (halves and chunks and x.stride(1) == 1):
         return functional.group_norm(x, groups, weight, bias, epsilon)
     rows = x.movedim(1, -1).reshape(batch, chunks, pixels // chunks, groups, wide).float()
-    share = 1.0 / (pixels * wide)
-    mean = rows.sum((2, 4)).sum(1) * share
-    square = (rows * rows).sum((2, 4)).sum(1) * share
-    scale = ((square - mean * mean).clamp(min=0) + epsilon).rsqrt()
-    normed = (rows - mean[:, None, None, :, None]) * scale[:, None, None, :, None]
-    made = normed * weight.reshape(groups, wide) + bias.reshape(groups, wide)
-    return made.to(x.dtype).reshape(batch, *extents, channels).movedim(-1, 1)
+    column = (1, channels, *[1] * len(extents))
+
+    def mean_of(values: Tensor) -> Tensor:
+        """Of each group, in the shape of x: what is made of more sums before that, inductor would store."""
+        made = values.sum((2, 4)).sum(1) * (1.0 / (pixels * wide))
+        return made[:, :, None].expand(batch, groups, wide).reshape(batch, *column[1:]).expand_as(x)
+
+    mean = mean_of(rows)
+    variance = (mean_of(rows * rows) - mean * mean).clamp(min=0)
+    normed = (x.float() - mean) * (variance + epsilon).rsqrt()
+    return (normed * weight.reshape(column) + bias.reshape(column)).to(x.dtype)
