@@ -23,10 +23,8 @@ TESTS = (
     "test_raster_cuda.py",
     "test_encode_cuda.py",
 )
-COMPILED = (
-    "test_aoti_halves.py",
-    "test_aoti_trials.py",
-)  # torch's kernels, which compute-sanitizer need not look at
+# Of torch's kernels, which compute-sanitizer need not look at.
+COMPILED = ("test_aoti_halves.py", "test_aoti_trials.py")
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "clip_sample": False,

@@ -128,8 +128,8 @@ class Networks:
     def network(self, way: Way) -> Any:
         """The step as a network of hoirt. Packages are made once, then kept in the work folder."""
         if way not in self._networks:
-            kind = f"{way.streams}{'-autotuned' * way.autotune}{'' if way.trials else '-usual'}"
-            kind += f"-{torch.__version__}"
+            told = "-autotuned" * way.autotune + "-no-trials" * (not way.trials)
+            kind = f"{way.streams}{told}-{torch.__version__}"
             stem = self.session.work / "packages" / f"{self.job.stage}-{self.job.side}-{kind}"
             parts = parts_of(self.step.rewritten(), tuple(self.ready), way.streams)
             self._networks[way] = network(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.nn import functional
 
-from .trials import Clock, Operand, alike, is_sooner, on_device, operand_of
+from .trials import Clock, Operand, alike, choose, is_sooner, operand_of
 
 USUAL = torch.ops.aten.scaled_dot_product_attention.default
 CUDNN = torch.ops.aten._scaled_dot_product_cudnn_attention.default
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One without a mask: queries, keys and values (N, heads, L, D), and the scale; None is torch's own."""
+
+    operands: tuple[Operand, ...]
+    scale: float | None
 
 
 def choose_attention(program: ExportedProgram, device: str, clock: Clock | None = None) -> tuple[int, int]:
@@ -22,35 +30,20 @@ def choose_attention(program: ExportedProgram, device: str, clock: Clock | None 
     Those with a mask, and in float32, stay as they are. clock: see is_sooner(). Returns how many are cuDNN's
     now, and how many there are.
     """
-    known: dict[Any, bool] = {}
-    nodes = [node for node in program.graph.nodes if node.target is USUAL]
-    taken = 0
-    with on_device(device):
-        for node in nodes:
-            operands, scale = _operands(node), node.kwargs.get("scale")
-            if operands is None:
-                continue
-            key = (operands, scale)
-            if key not in known:
-                known[key] = _is_faster(operands, scale, clock)
-            if known[key]:
-                _give(program.graph, node)
-                taken += 1
-    program.graph_module.recompile()
-    return taken, len(nodes)
+    return choose(program, device, USUAL, _attention, lambda found: _is_faster(found, clock), _give)
 
 
-def _operands(node: fx.Node) -> tuple[Operand, ...] | None:
-    """Queries, keys and values of an attention without mask in half precision."""
+def _attention(node: fx.Node) -> Attention | None:
+    """What a node computes, if cuDNN could."""
     if len(node.args) != 3 or node.kwargs.keys() - {"scale"}:
         return None
-    found = [operand_of(argument) for argument in node.args]
-    return None if None in found else tuple(operand for operand in found if operand)
+    operands = tuple(operand for argument in node.args if (operand := operand_of(argument)))
+    return Attention(operands, node.kwargs.get("scale")) if len(operands) == 3 else None
 
 
-def _is_faster(operands: tuple[Operand, ...], scale: Any, clock: Clock | None) -> bool:
+def _is_faster(attention: Attention, clock: Clock | None) -> bool:
     """Whether cuDNN computes it, alike in values and in the layout that torch expects, and sooner."""
-    given = [operand.filled() for operand in operands]
+    given, scale = [operand.filled() for operand in attention.operands], attention.scale
 
     def usual() -> Tensor:
         return functional.scaled_dot_product_attention(*given, scale=scale)
@@ -58,24 +51,24 @@ def _is_faster(operands: tuple[Operand, ...], scale: Any, clock: Clock | None) -
     expected = usual()
     try:
         found = _by_cudnn(given, scale)
-        layout = _by_cudnn([operand.like("meta") for operand in operands], scale).stride()
+        layout = _by_cudnn([operand.like("meta") for operand in attention.operands], scale).stride()
         if found.stride() != layout or not alike(found, expected):
             return False
         return is_sooner(lambda: _by_cudnn(given, scale), usual, clock)
-    except RuntimeError:  # cuDNN has no kernel for these sizes or this GPU
+    except RuntimeError:  # cuDNN has no kernel for these sizes or this GPU, or none that a graph can hold
         return False
 
 
-def _by_cudnn(given: list[Tensor], scale: Any) -> Tensor:
+def _by_cudnn(given: list[Tensor], scale: float | None) -> Tensor:
     made: Tensor = CUDNN(*given, None, False, 0.0, False, False, scale=scale)[0]
     return made
 
 
-def _give(graph: fx.Graph, node: fx.Node) -> None:
+def _give(graph: fx.Graph, node: fx.Node, attention: Attention) -> None:
     """cuDNN's operator in the place of an attention."""
     with graph.inserting_before(node):
         arguments = (*node.args, None, False, 0.0, False, False)
-        made = graph.call_function(CUDNN, arguments, {"scale": node.kwargs.get("scale")})
+        made = graph.call_function(CUDNN, arguments, {"scale": attention.scale})
         first = graph.call_function(operator.getitem, (made, 0))
     first.meta.update(node.meta)
     node.replace_all_uses_with(first)

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.nn import functional
 
-from .trials import Clock, Operand, alike, is_sooner, on_device, operand_of
+from .trials import Clock, Operand, alike, choose, is_sooner, operand_of
 
 USUAL = torch.ops.aten.conv2d.default
 FEW = 1024  # pixels of the output, of all items; with more, cuDNN has work for all multiprocessors
@@ -46,21 +46,7 @@ def choose_convolutions(program: ExportedProgram, device: str, clock: Clock | No
     Tried are those of 3 x 3 in half precision with channels last and few pixels. clock: see is_sooner().
     Returns how many are products now, and how many there are.
     """
-    known: dict[Convolution, bool] = {}
-    nodes = [node for node in program.graph.nodes if node.target is USUAL]
-    taken = 0
-    with on_device(device):
-        for node in nodes:
-            convolution = _convolution(node)
-            if convolution is None or convolution.pixels > FEW:
-                continue
-            if convolution not in known:
-                known[convolution] = _is_faster(convolution, clock)
-            if known[convolution]:
-                _give(program.graph, node, convolution)
-                taken += 1
-    program.graph_module.recompile()
-    return taken, len(nodes)
+    return choose(program, device, USUAL, _convolution, lambda found: _is_faster(found, clock), _give)
 
 
 def padded(x: Tensor) -> Tensor:
@@ -80,7 +66,7 @@ def matrix(weight: Tensor) -> Tensor:
 
 
 def _convolution(node: fx.Node) -> Convolution | None:
-    """What a node computes, if it can be a product of matrices."""
+    """What a node computes, if it can be a product of matrices and is small enough for one."""
     usual = (None, None, None, [1, 1], [0, 0], [1, 1], 1)
     x, weight, _, stride, padding, dilation, groups = (*node.args, *usual[len(node.args) :])
     given, kernel = operand_of(x), operand_of(weight)
@@ -89,7 +75,10 @@ def _convolution(node: fx.Node) -> Convolution | None:
     steps = {_pair(stride), _pair(padding), _pair(dilation)}
     square = steps <= {(1, 1), (2, 2)} and _pair(padding) == _pair(dilation) == (1, 1)
     channels_last = given.stride[1] == kernel.stride[1] == 1
-    return Convolution(given, kernel, _pair(stride)[0]) if square and channels_last else None
+    if not (square and channels_last):
+        return None
+    found = Convolution(given, kernel, _pair(stride)[0])
+    return found if found.pixels <= FEW else None
 
 
 def _pair(extents: list[int]) -> tuple[int, int]:

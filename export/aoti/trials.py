@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
+from torch.export import ExportedProgram
 
 HALVES = (torch.bfloat16, torch.float16)
 WORTH = 0.97  # of the usual time: less gained may be the clock's
@@ -55,6 +56,39 @@ def on_device(device: str) -> Iterator[None]:
     cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
     with torch.no_grad(), torch.device(device), current, cudnn:
         yield
+
+
+Key = TypeVar("Key")
+
+
+def choose(
+    program: ExportedProgram,
+    device: str,
+    usual: Any,
+    key_of: Callable[[fx.Node], Key | None],
+    is_faster: Callable[[Key], bool],
+    give: Callable[[fx.Graph, fx.Node, Key], None],
+) -> tuple[int, int]:
+    """Changes the nodes whose operator is `usual` where another way is faster on `device`.
+
+    key_of: what a node computes, None if there is no other way. is_faster: is asked once for each key. give:
+    puts the other way in the place of a node. Returns how many nodes were changed, and how many there are.
+    """
+    known: dict[Key, bool] = {}
+    nodes = [node for node in program.graph.nodes if node.target is usual]
+    changed = 0
+    with on_device(device):
+        for node in nodes:
+            key = key_of(node)
+            if key is None:
+                continue
+            if key not in known:
+                known[key] = is_faster(key)
+            if known[key]:
+                give(program.graph, node, key)
+                changed += 1
+    program.graph_module.recompile()
+    return changed, len(nodes)
 
 
 def alike(found: Tensor, expected: Tensor) -> bool:
