@@ -39,8 +39,8 @@ def test_square_around_a_box(corner: tuple[float, float], extent: tuple[float, f
     box = (*corner, corner[0] + extent[0], corner[1] + extent[1])
     window = Window.around(box, scale)
     assert window.width == window.height == max(8, round(scale * max(box[2] - box[0], box[3] - box[1])))
-    assert abs(window.left + window.width / 2 - (box[0] + box[2]) / 2) <= 0.5
-    assert abs(window.top + window.height / 2 - (box[1] + box[3]) / 2) <= 0.5
+    assert abs(window.left + window.width / 2 - (box[0] + box[2]) / 2) <= 0.5 + 1e-9
+    assert abs(window.top + window.height / 2 - (box[1] + box[3]) / 2) <= 0.5 + 1e-9  # of the sums
 
 
 @settings(max_examples=50)
