@@ -165,7 +165,7 @@ class Inpainter:
             cancel=cancel,
             **times,
         )
-        return np.asarray(result.latents)
+        return result.latents
 
     def decode(self, latents: Any) -> Any:
         """Colours (N, H, W, 3), float32 0..255, of latents (N, 4, h, w)."""
