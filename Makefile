@@ -29,7 +29,7 @@ help:
 	@echo 'make demo        set up, build, repair the bundled pictures into out/demo'
 	@echo 'make test        set up, build, run all tests (PYTEST="-k name" runs some)'
 	@echo 'make lint        ruff, mypy --strict, and the committed stubs against the build'
-	@echo 'make sanitize    the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
+	@echo 'make sanitize    C++ tests, and device tests on a GPU that the CPU plays, under ASan and UBSan'
 	@echo 'make cuda        compile the CUDA module (skipped where there is no nvcc)'
 	@echo 'make wheel-test  pip install . into an empty environment, and use it there'
 	@echo 'make bench       measure, and write the figures into docs/'
@@ -55,12 +55,9 @@ lint: $(VENV)/.installed $(VENV)/.deps-lint
 	$(call say,Stubs of the native modules)
 	@$(PY) tools/stubs.py
 
-sanitize: $(VENV)/.deps-build
-	$(call say,C++ tests under ASan and UBSan)
-	@cmake -S . -B $(BUILD)/sanitize -DHOIRT_SANITIZE=ON -DHOIRT_TESTS=ON -DHOIRT_CUDA=OFF \
-	  -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
-	@cmake --build $(BUILD)/sanitize -- --quiet
-	@ctest --test-dir $(BUILD)/sanitize --output-on-failure
+sanitize: $(VENV)/.installed $(VENV)/.deps-test
+	$(call say,C++ and device tests under ASan and UBSan)
+	@PYTHON=$(PY) tools/sanitize.sh $(BUILD)/sanitize
 
 cuda: $(VENV)/.deps-build
 	$(call say,CUDA module for compute capability 8.0, 8.6, 8.9, 9.0 and 10.0)

@@ -15,11 +15,18 @@ add_test(NAME engine COMMAND hoirt_tests)
 # An allocation that is too large must return null, as without the sanitizer, so that OutOfMemory can be tested.
 set_tests_properties(engine PROPERTIES ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1")
 
+add_custom_target(hoirt_checks DEPENDS hoirt_tests)  # what is run after a build
+
 # The CUDA device on a runtime without hardware: it needs CUDA's headers, and links none of its libraries.
 if(TARGET hoirt_cuda)
-  file(GLOB cuda_test_sources CONFIGURE_DEPENDS tests/cpp/cuda/*.cpp)
-  add_executable(hoirt_cuda_tests tests/cpp/main.cpp ${cuda_test_sources} csrc/cuda/device.cpp csrc/cuda/memory.cpp)
+  add_executable(hoirt_cuda_tests tests/cpp/main.cpp tests/cpp/cuda/test_device.cpp tests/cpp/cuda/idle_launches.cpp
+    tests/cpp/cuda/fake_streams.cpp tests/cpp/cuda/fake_memory.cpp csrc/cuda/device.cpp csrc/cuda/memory.cpp)
   target_link_libraries(hoirt_cuda_tests PRIVATE hoirt_engine)
   target_include_directories(hoirt_cuda_tests SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   add_test(NAME cuda COMMAND hoirt_cuda_tests)
+  add_dependencies(hoirt_checks hoirt_cuda_tests)
+  if(COMMAND pybind11_add_module)
+    add_subdirectory(tests/cpp/cuda/played)
+    add_dependencies(hoirt_checks hoirt_played_cuda)
+  endif()
 endif()

@@ -29,7 +29,7 @@ class Graph {
 class Event {
  public:
   virtual ~Event() = default;
-  // Makes other work wait for it, without the host: `stream` is the device's own handle.
+  // Makes other work wait for it: `stream` is the device's own handle. The host waits only if that records a graph.
   virtual void make_wait(void* stream) const = 0;
 };
 

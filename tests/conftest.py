@@ -31,6 +31,17 @@ sys.path.insert(
 )  # `export` is a package of the repository; the wheel has it as hoirt_export
 
 
+if os.environ.get("HOIRT_PLAYED_CUDA"):
+    import played_cuda
+
+    played_cuda.install()
+
+    @pytest.fixture(autouse=True)
+    def _rules_of_cuda() -> Iterator[None]:
+        yield
+        assert played_cuda.faults() == []
+
+
 @pytest.fixture(scope="session")
 def random_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A verified pack of the real classes with random weights: crop 64, VAE factor 4, four DDIM steps.

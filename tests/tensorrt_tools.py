@@ -47,7 +47,7 @@ class Device:
         self.sizes: list[int] = []
         self.waits = 0
 
-    def empty(self, shape: tuple[int, ...], dtype: str) -> Memory:
+    def empty(self, shape: tuple[int, ...], dtype: str, *, stream: int = 0) -> Memory:
         memory = Memory(shape, dtype)
         self.sizes.append(memory.array.nbytes)
         return memory

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_tools import torch_view
+from device_tools import needs_torch, on_stream, torch_view
 from hoirt import BackendError, InputError, _core
 from hoirt.backends import devices
 
@@ -67,6 +67,7 @@ def tuple_text(shape: tuple[int, ...]) -> str:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8])
 def test_torch_shares_the_memory(place: str, dtype: torch.dtype) -> None:
+    needs_torch(place)
     tensor = devices.open_device(place).empty((2, 3), str(dtype).removeprefix("torch."))
     shared = torch.from_dlpack(tensor)
     assert shared.dtype == dtype and shared.shape == (2, 3)
@@ -89,6 +90,7 @@ def test_exports_that_cannot_be_are_refused(place: str) -> None:
 
 def test_what_is_there_is_shared(place: str) -> None:
     """An upload of what lies on the device already, from hoirt and from torch, is the memory itself."""
+    needs_torch(place)
     opened = devices.open_device(place)
     tensor = opened.upload(np.arange(4, dtype=np.float32))
     there = torch.arange(4, dtype=torch.float32, device=place)
@@ -101,6 +103,7 @@ def test_what_is_there_is_shared(place: str) -> None:
 
 
 def test_what_is_written_in_place_is_ready_when_it_is_shared(place: str) -> None:
+    needs_torch(place)
     opened = devices.open_device(place)
     target = opened.upload(np.zeros((64, 64, 3), np.uint8))
     opened.copy(np.full((64, 64, 3), 7, np.uint8), target)
@@ -146,11 +149,14 @@ def plain_table(steps: int) -> Any:
     return table(steps, B=1, D=1, init_signal=1.0, init_noise=0.0)
 
 
+def multiply(sample: torch.Tensor, out: torch.Tensor) -> None:
+    torch.mul(sample, 2, out=out)
+
+
 def fill_double(place: str, calls: list[Any]) -> Any:
     def double(inputs: Inputs, outputs: Inputs, stream: int) -> None:
         calls.append((set(inputs), set(outputs), stream))
-        with torch_view(place, stream):
-            torch.mul(torch.from_dlpack(inputs["sample"]), 2, out=torch.from_dlpack(outputs["prediction"]))
+        on_stream(place, stream, multiply, inputs["sample"], outputs["prediction"])
 
     return double
 
@@ -158,6 +164,7 @@ def fill_double(place: str, calls: list[Any]) -> Any:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8])
 def test_a_network_lends_what_it_was_not_given(place: str, dtype: torch.dtype) -> None:
     """Outputs given as None are borrowed from the function, without a copy, as long as they are used."""
+    needs_torch(place)
     made = []
     name = str(dtype).removeprefix("torch.")
 

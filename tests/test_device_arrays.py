@@ -15,6 +15,7 @@ from hoirt.pipeline import models as opening
 from hoirt.pipeline.arrays import HostArrays
 from hoirt.pipeline.device_arrays import DeviceArrays
 from hoirt.render.encode import hand_depth
+from repair_cases import BOXES, DEPTH, MASK, REPAIRS
 
 RNG = np.random.default_rng(0)
 HOST = HostArrays()
@@ -290,31 +291,11 @@ def test_wrong_arguments(arrays):
         _core.sample_posterior(arrays.put(floats(3)), None, arrays.put(floats(3)))
 
 
-MASK = np.zeros((128, 128), bool)
-MASK[40:101, 33:90] = True
-DEPTH = np.zeros((128, 128), np.uint8)
-DEPTH[50:110, 20:81] = np.linspace(51, 255, 61).astype(np.uint8)
-REPAIRS = {
-    "crops": {},
-    "frame": {"region": "frame"},
-    "faithful": {"faithful": True},
-    "adaptive": {"strength": "adaptive"},
-    "told mask": {"mask": MASK},
-    "told mask, frame": {"mask": MASK, "region": "frame"},
-    "told depth": {"depth": DEPTH, "hands": []},
-    "told depth and mask": {"depth": DEPTH, "mask": MASK, "hands": [], "region": "frame"},
-    "overlapping hands": {"hands": [(20.0, 20.0, 90.0, 90.0), (40.0, 30.0, 110.0, 100.0)]},
-    "no hand": {"hands": []},
-    "outside of the mask": {"mask": MASK, "hands": [(100.0, 0.0, 128.0, 28.0)]},
-}
-
-
 @pytest.mark.parametrize("options", REPAIRS.values(), ids=REPAIRS)
 def test_a_repair_on_device_arrays(monkeypatch, options):
     """The whole pipeline on the CPU's device: what the networks give is the same, so the picture is."""
     picture = pixels(128, 128, 3)
-    boxes = [(20.0, 20.0, 76.0, 76.0), (60.0, 70.0, 120.0, 120.0)]
-    call = {"hands": boxes, "steps": 2, "prompt": "a hand", **options}
+    call = {"hands": BOXES, "steps": 2, "prompt": "a hand", **options}
     expected = hoirt.Refiner(precision="fp32")(picture, **call)
     monkeypatch.setattr(opening, "_arrays", lambda device: DeviceArrays(open_device(device)))
     found = hoirt.Refiner(precision="fp32")(picture, **call)

@@ -6,27 +6,35 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_tools import back, device
 from hoirt import _core
 from hoirt.render.palettes import ade20k, inferno, openpose_hand, pam_hand
-
-torch = pytest.importorskip("torch")
-cuda = pytest.importorskip("hoirt._core_cuda", reason="the CUDA module is not built here")
-if not torch.cuda.is_available():
-    pytest.skip("no CUDA device", allow_module_level=True)
 
 SHAPE = (3, 61, 83)
 
 
-def on_device(array: np.ndarray) -> Any:
-    return torch.from_numpy(np.ascontiguousarray(array)).cuda()
+@pytest.fixture
+def cuda() -> Any:
+    """The module _core_cuda."""
+    device("cuda:0")
+    return pytest.importorskip("hoirt._core_cuda")
+
+
+def there(array: np.ndarray) -> Any:
+    return device("cuda:0").upload(array)
 
 
 def empty(*shape: int) -> Any:
-    return torch.full(shape, 99, dtype=torch.uint8, device="cuda")
+    return there(np.full(shape, 99, np.uint8))
 
 
-def workspace(*shape: int) -> Any:
-    return torch.empty(shape, dtype=torch.float32, device="cuda")
+def workspace(*shape: int, dtype: str = "float32") -> Any:
+    return device("cuda:0").empty(shape, dtype)
+
+
+def stream() -> int:
+    """On which all of these come and go."""
+    return int(device("cuda:0").stream())
 
 
 def buffers() -> tuple[np.ndarray, np.ndarray]:
@@ -37,61 +45,55 @@ def buffers() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("nearest", [False, True])
 @pytest.mark.parametrize("one_by_one", [False, True])
-def test_hand_depth(nearest: bool, one_by_one: bool) -> None:
+def test_hand_depth(cuda: Any, nearest: bool, one_by_one: bool) -> None:
     depth, ids = buffers()
     layers = depth[:, None] * (ids[:, None] == np.arange(5)[:, None, None])
     given = layers.astype(np.float32) if one_by_one else depth
-    z, hands, out, ranges = on_device(given), on_device(ids), empty(*SHAPE), workspace(3, 5, 2)
+    z, hands, out, ranges = there(given), there(ids), empty(*SHAPE), workspace(3, 5, 2)
     cuda.hand_depth(
-        z.data_ptr(),
-        0 if one_by_one else hands.data_ptr(),
-        ranges.data_ptr(),
-        out.data_ptr(),
+        z.address,
+        0 if one_by_one else hands.address,
+        ranges.address,
+        out.address,
         frames=3,
         hands=5,
         pixels=SHAPE[1] * SHAPE[2],
         farthest=51,
         nearest_integer=nearest,
-        stream=torch.cuda.current_stream().cuda_stream,
+        stream=stream(),
     )
     wanted = _core.hand_depth(
         given, None if one_by_one else ids, farthest=51, nearest_integer=nearest, threads=1
     )
-    np.testing.assert_array_equal(out.cpu().numpy(), wanted)
+    np.testing.assert_array_equal(back(out), wanted)
 
 
 @pytest.mark.parametrize("disparity", [False, True])
-def test_coloured_depth(disparity: bool) -> None:
+def test_coloured_depth(cuda: Any, disparity: bool) -> None:
     depth, _ = buffers()
-    z, table, out, range_ = on_device(depth), on_device(inferno()), empty(*SHAPE, 3), workspace(2)
+    z, table, out, range_ = there(depth), there(inferno()), empty(*SHAPE, 3), workspace(2)
     options = {"low": 38 / 255, "high": 213 / 255, "disparity": disparity}
-    stream = torch.cuda.current_stream().cuda_stream
-    addresses = [t.data_ptr() for t in (z, table, range_, out)]
-    cuda.coloured_depth(*addresses, pixels=depth.size, stream=stream, **options)
-    np.testing.assert_array_equal(
-        out.cpu().numpy(), _core.coloured_depth(depth, inferno(), threads=1, **options)
-    )
+    addresses = [t.address for t in (z, table, range_, out)]
+    cuda.coloured_depth(*addresses, pixels=depth.size, stream=stream(), **options)
+    np.testing.assert_array_equal(back(out), _core.coloured_depth(depth, inferno(), threads=1, **options))
 
 
-def test_coloured_instances_and_normals() -> None:
+def test_coloured_instances_and_normals(cuda: Any) -> None:
     _, ids = buffers()
-    stream = torch.cuda.current_stream().cuda_stream
-    given, table, out = on_device(ids), on_device(ade20k()[:6]), empty(*SHAPE, 3)
+    given, table, out = there(ids), there(ade20k()[:6]), empty(*SHAPE, 3)
     cuda.coloured_instances(
-        given.data_ptr(), table.data_ptr(), out.data_ptr(), ids=5, pixels=ids.size, stream=stream
+        given.address, table.address, out.address, ids=5, pixels=ids.size, stream=stream()
     )
-    np.testing.assert_array_equal(out.cpu().numpy(), _core.coloured_instances(ids, ade20k()[:6], threads=1))
+    np.testing.assert_array_equal(back(out), _core.coloured_instances(ids, ade20k()[:6], threads=1))
     normals = np.random.default_rng(1).uniform(-1, 1, (*SHAPE, 3)).astype(np.float32)
-    vectors = on_device(normals)
+    vectors = there(normals)
     for flip in (False, True):
-        cuda.coloured_normals(vectors.data_ptr(), out.data_ptr(), pixels=ids.size, flip=flip, stream=stream)
-        np.testing.assert_array_equal(
-            out.cpu().numpy(), _core.coloured_normals(normals, flip=flip, threads=1)
-        )
+        cuda.coloured_normals(vectors.address, out.address, pixels=ids.size, flip=flip, stream=stream())
+        np.testing.assert_array_equal(back(out), _core.coloured_normals(normals, flip=flip, threads=1))
 
 
 @pytest.mark.parametrize("lines", [False, True])
-def test_draw_hands(lines: bool) -> None:
+def test_draw_hands(cuda: Any, lines: bool) -> None:
     rng = np.random.default_rng(2)
     joints = rng.normal(0, 40, (20, 21, 2)) + rng.uniform(0, 90, (20, 1, 2))
     depth, below = rng.random((20, 21)), rng.integers(0, 256, (20, 90, 110, 3)).astype(np.uint8)
@@ -103,10 +105,9 @@ def test_draw_hands(lines: bool) -> None:
         "joint_colours": joint_colours,
         "limb_colours": limb_colours,
     }
-    pictures, points, z = on_device(below), on_device(joints), on_device(depth)
-    order = torch.empty((20, 90, 110), dtype=torch.int32, device="cuda")
-    addresses = [t.data_ptr() for t in (pictures, order, points, z)]
-    stream = torch.cuda.current_stream().cuda_stream
-    cuda.draw_hands(*addresses, frames=20, size=(90, 110), stream=stream, **options)
+    pictures, points, z = there(below), there(joints), there(depth)
+    order = workspace(20, 90, 110, dtype="int32")
+    addresses = [t.address for t in (pictures, order, points, z)]
+    cuda.draw_hands(*addresses, frames=20, size=(90, 110), stream=stream(), **options)
     wanted = _core.draw_hands(below, (90, 110), joints, depth, threads=1, **options)
-    np.testing.assert_array_equal(pictures.cpu().numpy(), wanted)
+    np.testing.assert_array_equal(back(pictures), wanted)

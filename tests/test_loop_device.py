@@ -8,13 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_tools import device, torch_view
+from device_tools import device, is_recording, on_stream
 from hoirt import BackendError, Cancelled, _core
 from loop_tools import table
 from numpy.typing import NDArray
 
 SHAPE = (2, 4, 8, 8)
 NAMES = ("sample", "timestep", "control_scale", "context", "style")
+
+
+def predict(*tensors: torch.Tensor) -> None:
+    sample, timestep, control_scale, context, style, out = tensors
+    shift = timestep / 1024 + control_scale * context + style
+    torch.mul(sample, 0.5, out=out)
+    out.add_(shift[:, None, None, None])
 
 
 class Network:
@@ -29,14 +36,10 @@ class Network:
 
     def run(self, inputs: dict[str, Any], outputs: dict[str, Any], stream: int) -> None:
         self.calls += 1
-        with torch_view(self.place, stream):
-            if self.fail_in_capture and torch.cuda.is_current_stream_capturing():
-                raise RuntimeError("not in a capture")
-            values = {name: torch.from_dlpack(value) for name, value in inputs.items()}
-            shift = values["timestep"] / 1024 + values["control_scale"] * values["context"] + values["style"]
-            out = torch.from_dlpack(outputs["prediction"])
-            torch.mul(values["sample"], 0.5, out=out)
-            out.add_(shift[:, None, None, None])
+        if self.fail_in_capture and is_recording(self.place, stream):
+            raise RuntimeError("not in a capture")
+        given = [inputs[name] for name in NAMES]
+        on_stream(self.place, stream, predict, *given, outputs["prediction"])
 
     def loop(self) -> _core.DenoiseLoop:
         return _core.DenoiseLoop(self.native, device=device(self.place))

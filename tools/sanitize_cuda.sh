@@ -10,7 +10,7 @@ sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanit
 }
 "$python" -c 'from hoirt.backends.devices import open_device; print(open_device("cuda"))'
 [ $# -gt 0 ] || set -- memcheck racecheck initcheck synccheck
-tests='tests/test_device.py tests/test_loop_device.py tests/test_pictures.py tests/test_pictures_unaligned.py tests/test_raster_cuda.py tests/test_encode_cuda.py'
+tests=$(sed '/^#/d; s|^|tests/|' tests/device_tests.txt)
 for tool in "$@"; do
   echo "== $tool"
   # PyTorch reuses memory that the tools then cannot tell from its neighbours.

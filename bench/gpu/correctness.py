@@ -14,15 +14,6 @@ import numpy as np
 from bench.gpu.native import ROOT
 from bench.gpu.session import Session
 
-TESTS = (
-    "test_device.py",
-    "test_loop_device.py",
-    "test_pictures.py",
-    "test_pictures_unaligned.py",
-    "test_maps.py",
-    "test_raster_cuda.py",
-    "test_encode_cuda.py",
-)
 # Of torch's kernels, which compute-sanitizer need not look at.
 COMPILED = ("test_aoti_halves.py", "test_aoti_trials.py")
 SCHEDULER = {
@@ -34,6 +25,12 @@ SCHEDULER = {
 SHAPE = (2, 4, 16, 24)
 
 
+def device_tests() -> list[str]:
+    """The files of tests/ that run on a device with what the benchmark needs."""
+    lines = (ROOT / "tests" / "device_tests.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
 def run(session: Session) -> None:
     with session.attempt("correctness", "loop"):
         worst, graphs, reason = loop_difference(session.device)
@@ -41,7 +38,8 @@ def run(session: Session) -> None:
         session.add("correctness", "loop", note=note if worst <= 1e-5 else f"WRONG: {note}")
     with session.attempt("correctness", "device tests"):
         if not session.tiny:
-            session.add("correctness", "device tests", note=_tested(session, [], TESTS + COMPILED))
+            names = [*device_tests(), *COMPILED]
+            session.add("correctness", "device tests", note=_tested(session, [], names))
 
 
 def sanitize(session: Session) -> None:
@@ -55,7 +53,7 @@ def sanitize(session: Session) -> None:
                 continue
             # An error that the tool finds, and not one that a test provokes of the runtime, ends in 99.
             given = [tool, "--tool", name, "--error-exitcode", "99", "--report-api-errors", "no"]
-            session.add("sanitizer", name, note=_tested(session, given, TESTS))
+            session.add("sanitizer", name, note=_tested(session, given, device_tests()))
 
 
 def _tested(session: Session, before: Sequence[str], names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -26,12 +27,14 @@ DeviceTensor upload(Device& device, const ArrayLike& array) {
   return {target, device.stream().record()};
 }
 
-DeviceTensor empty(Device& device, const IntegerSequence& shape, const std::string& dtype) {
+DeviceTensor empty(Device& device, const IntegerSequence& shape, const std::string& dtype, std::uintptr_t stream) {
   const Shape extents = shape_from(shape, "shape");
   const DType type = dtype_from(dtype);
   const py::gil_scoped_release release;
-  Tensor made = device.stream().allocate(extents, type);
-  return {made, device.stream().record()};
+  const DeviceTensor made{device.stream().allocate(extents, type), device.stream().record()};
+  // It may be memory that others are only just done with, behind which the device's own stream is.
+  if (stream != 0) made.ready->make_wait(reinterpret_cast<void*>(stream));
+  return made;
 }
 
 void copy(Device& device, const ArrayLike& from, DeviceTensor& to) {
@@ -80,11 +83,12 @@ void register_device(py::module_& module) {
            "The array on this device, in the order of its stream(); what is there already is shared, not copied.")
       .def("copy", &copy, py::arg("source"), py::arg("target"),
            "The values of an array into a DeviceTensor of its shape and dtype, in the order of stream().")
-      .def("empty", &empty, py::arg("shape"), py::arg("dtype") = "float32", "Memory with any content.")
+      .def("empty", &empty, py::arg("shape"), py::arg("dtype") = "float32", py::kw_only(), py::arg("stream") = 0,
+           "Memory with any content, for work on stream(), or on `stream` too (a cudaStream_t as an integer).")
       .def(
           "zeros",
           [](Device& self, const IntegerSequence& shape, const std::string& dtype) {
-            DeviceTensor made = empty(self, shape, dtype);
+            DeviceTensor made = empty(self, shape, dtype, 0);
             {
               const py::gil_scoped_release release;
               self.stream().clear(made.tensor);

@@ -41,9 +41,8 @@ void launch_step(const kernels::GuidedStepOf<T>& step, void* stream) {
   const std::int64_t blocks = std::max(std::min(single, enough_blocks), single / spans_of_thread);
   const dim3 grid(static_cast<unsigned>(std::min(most_blocks, blocks)),
                   static_cast<unsigned>(std::min(most_blocks, step.items)));
-  if (step.packs()) step_kernel<T, true><<<grid, threads, 0, stream_of(stream)>>>(step);
-  else step_kernel<T, false><<<grid, threads, 0, stream_of(stream)>>>(step);
-  check(cudaGetLastError(), "the guided step could not be launched");
+  start(step.packs() ? step_kernel<T, true> : step_kernel<T, false>, grid, threads, stream,
+        "the guided step could not be launched", step);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What every file of launches needs: grid-stride loops over functors.
+// What every file of launches needs: grid-stride loops over functors, and launches whose errors are hoirt's.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,6 +13,17 @@ namespace hoirt::cuda {
 constexpr int threads = 256;
 constexpr std::int64_t most_blocks = 65'535;
 
+// Enqueues kernel(arguments...) on `blocks` of `width` threads; throws BackendError with `what` if it cannot be launched.
+template <typename... Parameters, typename... Arguments>
+void start(void (*kernel)(Parameters...), dim3 blocks, int width, void* stream, const char* what,
+           const Arguments&... arguments) {
+  cudaLaunchConfig_t shape{};
+  shape.gridDim = blocks;
+  shape.blockDim = dim3(static_cast<unsigned>(width));
+  shape.stream = stream_of(stream);
+  check(cudaLaunchKernelEx(&shape, kernel, arguments...), what);
+}
+
 template <typename Body>
 __global__ void for_each(Body body, std::int64_t count) {
   const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
@@ -24,8 +35,7 @@ template <typename Body>
 void launch(const Body& body, std::int64_t count, void* stream, const char* what) {
   if (count <= 0) return;
   const auto grid = static_cast<unsigned>(std::min(most_blocks, (count + threads - 1) / threads));
-  for_each<<<grid, threads, 0, stream_of(stream)>>>(body, count);
-  check(cudaGetLastError(), what);
+  start(for_each<Body>, grid, threads, stream, what, body, count);
 }
 
 }  // namespace hoirt::cuda

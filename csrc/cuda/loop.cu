@@ -32,7 +32,7 @@ template <int bytes>
 void launch_copy(const kernels::CopyItems& copy, void* stream) {
   const dim3 grid(static_cast<unsigned>(std::min(most_blocks, (copy.pieces(bytes) + threads - 1) / threads)),
                   static_cast<unsigned>(std::min(most_blocks, copy.items)));
-  copy_kernel<bytes><<<grid, threads, 0, stream_of(stream)>>>(copy);
+  start(copy_kernel<bytes>, grid, threads, stream, "a copy could not be launched", copy);
 }
 
 struct BroadcastBody {
@@ -52,13 +52,11 @@ struct WithinBody {
 }  // namespace
 
 void select_row(const kernels::SelectRow& select, void* stream) {
-  select_kernel<<<1, 1, 0, stream_of(stream)>>>(select);
-  check(cudaGetLastError(), "the row could not be selected");
+  start(select_kernel, 1, 1, stream, "the row could not be selected", select);
 }
 
 void feed_step(const kernels::FeedStep& feed, void* stream) {
-  feed_kernel<<<1, threads, 0, stream_of(stream)>>>(feed);
-  check(cudaGetLastError(), "the network's inputs could not be written");
+  start(feed_kernel, 1, threads, stream, "the network's inputs could not be written", feed);
 }
 
 void copy_items(const kernels::CopyItems& copy, void* stream) {
@@ -79,7 +77,6 @@ void copy_items(const kernels::CopyItems& copy, void* stream) {
     default:
       launch_copy<1>(copy, stream);
   }
-  check(cudaGetLastError(), "a copy could not be launched");
 }
 
 void broadcast(const kernels::Broadcast& broadcast, void* stream) {

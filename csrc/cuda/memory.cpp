@@ -15,6 +15,12 @@ void* take(std::size_t bytes, void* stream) {
   return memory;
 }
 
+bool is_recording(void* stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream_of(stream), &status), "the stream cannot be asked");
+  return status != cudaStreamCaptureStatusNone;
+}
+
 }  // namespace
 
 DeviceScope::DeviceScope(int device) {
@@ -52,11 +58,12 @@ bool CudaEvent::reached() const {
   return false;
 }
 
-// A stream that records must not wait for what was not recorded with it, even if that is done long since.
+// A stream that records must not wait for what was not recorded with it, even if that is done long since: the host does.
 void CudaEvent::make_wait(void* stream) const {
   if (reached()) return;
   const DeviceScope scope(device_);
-  check(cudaStreamWaitEvent(stream_of(stream), event_, 0), "a stream could not wait for an event");
+  if (is_recording(stream)) check(cudaEventSynchronize(event_), "the device failed");
+  else check(cudaStreamWaitEvent(stream_of(stream), event_, 0), "a stream could not wait for an event");
 }
 
 std::shared_ptr<void> scratch(std::size_t bytes, void* stream) {
@@ -78,9 +85,7 @@ std::shared_ptr<void> result(std::size_t bytes, void* stream, std::shared_ptr<co
 }
 
 void refuse_capture(void* stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(stream_of(stream), &status), "the stream cannot be asked");
-  if (status != cudaStreamCaptureStatusNone) {
+  if (is_recording(stream)) {
     throw BackendError("CUDA: this cannot be captured as a graph, as it takes memory and reads the host's; run it outside");
   }
 }

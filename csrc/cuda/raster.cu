@@ -162,13 +162,13 @@ void rasterize(const RasterJob& job, void* stream) {
                  job.face_count, job.view, in<Vec3>(positions), in<ScreenPoint>(points), in<Key>(keys),
                  in<unsigned long long>(large) + 1, in<unsigned long long>(large)};
   constexpr unsigned resident = 1024;  // blocks for the large faces, whose number only the device knows
+  constexpr const char* failed = "the rasteriser could not be launched";
   if (vertices > 0 && faces > 0) {
-    project<<<grid(vertices), threads, 0, stream_of(stream)>>>(f);
-    draw_small<<<grid(faces), threads, 0, stream_of(stream)>>>(f);
-    draw_large<<<resident, threads, 0, stream_of(stream)>>>(f);
+    start(project, grid(vertices), threads, stream, failed, f);
+    start(draw_small, grid(faces), threads, stream, failed, f);
+    start(draw_large, resident, threads, stream, failed, f);
   }
-  resolve_pixels<<<grid(pixels), threads, 0, stream_of(stream)>>>(f, job.outputs);
-  check(cudaGetLastError(), "the rasteriser could not be launched");
+  start(resolve_pixels, grid(pixels), threads, stream, failed, f, job.outputs);
 }
 
 }  // namespace hoirt::cuda

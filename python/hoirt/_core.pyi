@@ -240,10 +240,14 @@ class Device:
         The values of an array into a DeviceTensor of its shape and dtype, in the order of stream().
         """
     def empty(
-        self, shape: collections.abc.Iterable[typing.SupportsIndex], dtype: str = "float32"
+        self,
+        shape: collections.abc.Iterable[typing.SupportsIndex],
+        dtype: str = "float32",
+        *,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> DeviceTensor:
         """
-        Memory with any content.
+        Memory with any content, for work on stream(), or on `stream` too (a cudaStream_t as an integer).
         """
     def memory(self) -> tuple[int, int]:
         """

@@ -109,7 +109,7 @@ class Engine:
         with context.lock:
             for tensor in self.inputs:
                 value = inputs[tensor.name]
-                bound = self._bind(context, tensor, value)
+                bound = self._bind(context, tensor, value, stream)
                 if bound is not value:
                     driver.copy(bound.address, value.address, _bytes(value), stream)
             late = []
@@ -117,10 +117,10 @@ class Engine:
                 given = outputs.get(tensor.name)
                 wanted = context.outputs[tensor.name]
                 if given is None:
-                    given = made[tensor.name] = self.device.empty(wanted, tensor.dtype)
+                    given = made[tensor.name] = self.device.empty(wanted, tensor.dtype, stream=stream)
                 elif tuple(given.shape) != wanted:
                     raise InputError(f"the output {tensor.name} is {wanted}, not {tuple(given.shape)}")
-                bound = self._bind(context, tensor, given)
+                bound = self._bind(context, tensor, given, stream)
                 if bound is not given:
                     late.append((given, bound))
             if not context.context.execute_async_v3(stream):
@@ -129,7 +129,7 @@ class Engine:
                 driver.copy(given.address, bound.address, _bytes(given), stream)
         return made or None
 
-    def _bind(self, context: _Context, tensor: Tensor, value: Any) -> Any:
+    def _bind(self, context: _Context, tensor: Tensor, value: Any, stream: int) -> Any:
         """Gives the tensor to the engine, or aligned memory in its place, which is returned.
 
         TensorRT wants every address aligned, and the conditional half of a small input is not.
@@ -141,7 +141,8 @@ class Engine:
             raise InputError(f"the tensor {tensor.name} is {tensor.dtype}, not {value.dtype}")
         if address % ALIGNMENT:
             if tensor.name not in context.staged:
-                context.staged[tensor.name] = self.device.empty(tuple(value.shape), tensor.dtype)
+                made = self.device.empty(tuple(value.shape), tensor.dtype, stream=stream)
+                context.staged[tensor.name] = made
             value = context.staged[tensor.name]
         if not context.context.set_tensor_address(tensor.name, value.address):
             raise self.library.failure(f"binding the tensor {tensor.name} failed")

@@ -19,16 +19,16 @@ class Device(Protocol):
 
     @property
     def name(self) -> str: ...
-    def empty(self, shape: tuple[int, ...], dtype: str) -> Memory: ...
+    def empty(self, shape: tuple[int, ...], dtype: str, *, stream: int) -> Memory: ...
     def synchronize(self) -> None: ...
 
 
 class Block:
     """A piece of device memory that is freed with its last user."""
 
-    def __init__(self, device: Device, size: int) -> None:
+    def __init__(self, device: Device, size: int, stream: int) -> None:
         self.size = size
-        self.memory = device.empty((size,), "uint8")
+        self.memory = device.empty((size,), "uint8", stream=stream)
 
     @property
     def address(self) -> int:
@@ -56,6 +56,6 @@ class Scratch:
         with self._lock:
             block = self._blocks.get(stream)
             if block is None or block.size < size:
-                block = Block(self.device, max(size, self._wanted))
+                block = Block(self.device, max(size, self._wanted), stream)
                 self._blocks[stream] = block
             return block

@@ -1,0 +1,209 @@
+// Devices, errors, streams, events, captures and graphs of the fake runtime.
+#include <cstring>
+#include <utility>
+
+#include "tests/cpp/cuda/fake_runtime.h"
+#include "tests/cpp/cuda/fake_state.h"
+
+namespace hoirt::test::runtime {
+namespace {
+
+thread_local cudaError_t last = cudaSuccess;
+thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+
+}  // namespace
+
+// Never destroyed, as a driver is not: what a process still holds when it ends is given back to it.
+State& state() {
+  static State& all = *std::make_unique<State>().release();
+  return all;
+}
+
+int& current_device() {
+  thread_local int device = 0;
+  return device;
+}
+
+cudaError_t give(cudaError_t error) {
+  if (error != cudaSuccess) last = error;
+  return error;
+}
+cudaError_t injected(const char* name) {
+  const auto found = state().failures.find(name);
+  if (found == state().failures.end()) return cudaSuccess;
+  const cudaError_t error = found->second;
+  state().failures.erase(found);
+  return give(error);
+}
+
+CUstream_st& stream_of(cudaStream_t stream) {
+  const bool is_default = stream == nullptr || stream == cudaStreamLegacy;
+  return is_default ? state().default_streams[current_device()] : *stream;
+}
+
+void enqueue(CUstream_st& stream, Work work) {
+  if (stream.capturing) stream.captured.push_back(std::move(work));
+  else stream.pending.push_back(std::move(work));
+}
+
+void run(Lock& lock, CUstream_st& stream, const std::function<bool()>& enough) {
+  while (!enough()) {
+    if (stream.busy) {
+      state().moved.wait(lock);
+      continue;
+    }
+    if (stream.pending.empty()) return;
+    Work work = std::move(stream.pending.front());
+    stream.pending.pop_front();
+    stream.busy = true;
+    lock.unlock();
+    work();
+    work = nullptr;  // and what it held
+    lock.lock();
+    stream.busy = false;
+    state().moved.notify_all();
+  }
+}
+void run_all(Lock& lock, CUstream_st& stream) {
+  run(lock, stream, [&stream] { return stream.pending.empty() && !stream.busy; });
+}
+
+cudaError_t outside(CUstream_st& stream, const std::string& what) {
+  if (!stream.capturing) return cudaSuccess;
+  stream.broken = true;
+  state().faults.push_back(what + " in a capture");
+  return give(cudaErrorStreamCaptureUnsupported);
+}
+
+std::vector<std::string> take_faults() {
+  const Lock lock(state().mutex);
+  return std::exchange(state().faults, {});
+}
+int waits() {
+  const Lock lock(state().mutex);
+  return state().waits;
+}
+int graph_size() {
+  const Lock lock(state().mutex);
+  return state().graph_size;
+}
+void fail_next(const std::string& name, cudaError_t error) {
+  const Lock lock(state().mutex);
+  state().failures[name] = error;
+}
+void enqueue(cudaStream_t stream, std::function<void()> work) {
+  const Lock lock(state().mutex);
+  enqueue(stream_of(stream), std::move(work));
+}
+bool is_recording(cudaStream_t stream) {
+  const Lock lock(state().mutex);
+  return stream_of(stream).capturing;
+}
+
+}  // namespace hoirt::test::runtime
+
+using namespace hoirt::test::runtime;
+
+extern "C" {
+cudaError_t cudaGetDeviceCount(int* count) { return *count = 2, cudaSuccess; }
+cudaError_t cudaGetDevice(int* device) { return *device = current_device(), cudaSuccess; }
+cudaError_t cudaSetDevice(int device) { return current_device() = device, cudaSuccess; }
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  return std::swap(*mode, capture_mode), cudaSuccess;
+}
+cudaError_t cudaGetLastError() { return std::exchange(last, cudaSuccess); }
+const char* cudaGetErrorString(cudaError_t) { return "fake"; }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = 1, cudaSuccess; }
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  return std::strcpy(properties->name, "fake"), cudaSuccess;
+}
+cudaError_t cudaDeviceGraphMemTrim(int) { return cudaSuccess; }
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = new CUstream_st, cudaSuccess; }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  Lock lock(state().mutex);
+  run_all(lock, *stream);
+  return delete stream, cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  Lock lock(state().mutex);
+  CUstream_st& waited = stream_of(stream);
+  if (const cudaError_t error = outside(waited, "a wait")) return error;
+  ++state().waits;
+  return run_all(lock, waited), cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  *status = is_recording(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t to, cudaEvent_t event, unsigned) {
+  const Lock lock(state().mutex);
+  CUstream_st& stream = stream_of(to);
+  if (event->captured) {
+    if (event->stream != &stream) {
+      event->stream->broken = true;
+      state().faults.emplace_back("a stream joined a capture");
+    }
+  } else if (stream.capturing) {
+    stream.broken = true;
+    return give(cudaErrorStreamCaptureIsolation);
+  } else {
+    enqueue(stream, [reached = event->reached, from = event->stream] {
+      Lock waiting(state().mutex);
+      if (!*reached) run(waiting, *from, [&reached] { return *reached; });
+    });
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = new CUevent_st, cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaEventRecord")) return error;
+  event->stream = &stream_of(stream);
+  event->captured = event->stream->capturing;
+  event->reached = std::make_shared<bool>(false);
+  enqueue(*event->stream, [reached = event->reached] {
+    const Lock writing(state().mutex);
+    *reached = true;
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const Lock lock(state().mutex);
+  return *event->reached ? cudaSuccess : give(cudaErrorNotReady);
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  Lock lock(state().mutex);
+  const std::shared_ptr<bool> reached = event->reached;
+  if (!*reached) run(lock, *event->stream, [&reached] { return *reached; });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  const Lock lock(state().mutex);
+  return stream->capturing = true, stream->broken = false, stream->captured.clear(), cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  const Lock lock(state().mutex);
+  stream->capturing = false;
+  *graph = nullptr;
+  if (stream->broken) return give(cudaErrorStreamCaptureInvalidated);
+  *graph = new CUgraph_st{std::exchange(stream->captured, {})};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long) {
+  const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaGraphInstantiate")) return error;
+  state().graph_size = static_cast<int>(graph->work.size());
+  return *made = new CUgraphExec_st{graph->work}, cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  const Lock lock(state().mutex);
+  for (const Work& work : graph->work) enqueue(stream_of(stream), work);
+  return cudaSuccess;
+}
+}

@@ -1,0 +1,98 @@
+"""Whole repairs on a GPU that the CPU plays: pictures equal the CPU's; graphs, threads, memory."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import hoirt
+import numpy as np
+import played_cuda
+import pytest
+from hoirt import _core
+from hoirt.backends.devices import open_device
+from numpy.typing import NDArray
+from repair_cases import BOXES, REPAIRS
+from repair_cuda_tools import CALL, NEEDS_PLAYED_GPU, check, noise, on_cpu, on_gpu
+
+pytest_plugins = ["repair_cuda_tools"]
+pytestmark = NEEDS_PLAYED_GPU
+DEMO = sorted((Path(hoirt.__file__).parent / "demo").glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def gpu(tensorrt: Any) -> hoirt.Refiner:
+    return on_gpu("handrefiner-tiny")
+
+
+@pytest.fixture(scope="module")
+def cpu() -> hoirt.Refiner:
+    return on_cpu("handrefiner-tiny")
+
+
+@pytest.mark.parametrize("options", REPAIRS.values(), ids=REPAIRS)
+def test_the_pictures_of_the_cpu(gpu: hoirt.Refiner, cpu: hoirt.Refiner, options: dict[str, Any]) -> None:
+    check(gpu(noise(), **CALL | options), cpu(noise(), **CALL | options))
+
+
+def test_hands_that_are_found(gpu: hoirt.Refiner, cpu: hoirt.Refiner) -> None:
+    for found, expected in zip(gpu(DEMO[:2], steps=4), cpu(DEMO[:2], steps=4), strict=True):
+        assert found.status == "refined", found.error
+        check(found, expected)
+
+
+def test_a_batch_of_pictures_of_many_sizes(gpu: hoirt.Refiner, cpu: hoirt.Refiner) -> None:
+    pictures = [noise(97, 131, 1), noise(128, 128, 2), noise(203, 110, 3)]
+    call: dict[str, Any] = {"hands": [BOXES[:1], BOXES, []], "steps": 2, "seed": [5, 6, 7]}
+    together = list(gpu(pictures, **call, batch=3))
+    for found, expected in zip(together, cpu(pictures, **call), strict=True):
+        check(found, expected)
+
+
+def test_steps_are_replayed(tensorrt: Any, gpu: hoirt.Refiner) -> None:
+    """However many there are, the engines are called as often: the rest are graphs."""
+    gpu(noise(), **CALL)
+    calls = tensorrt.fake.calls
+    counts = []
+    for steps in (4, 12):
+        calls.clear()
+        gpu(noise(), **CALL | {"steps": steps})
+        counts.append(calls.count("execute_async_v3"))
+    assert counts[0] == counts[1]
+
+
+def test_threads_share_a_refiner(gpu: hoirt.Refiner) -> None:
+    wanted = [gpu(noise(), **CALL | {"seed": seed}).image for seed in range(3)]
+    found: list[tuple[int, NDArray[np.uint8]]] = []
+
+    def work() -> None:
+        for seed in range(3):
+            found.append((seed, gpu(noise(), **CALL | {"seed": seed}).image))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 9
+    for seed, image in found:
+        np.testing.assert_array_equal(image, wanted[seed])
+
+
+def test_a_repair_after_one_that_was_cancelled(gpu: hoirt.Refiner) -> None:
+    before = gpu(noise(), **CALL).image
+    token = _core.CancelToken()
+    with pytest.raises(hoirt.Cancelled):
+        gpu(noise(), **CALL, on_step=lambda info: token.cancel(), cancel=token)
+    np.testing.assert_array_equal(gpu(noise(), **CALL).image, before)
+
+
+def test_unload_gives_all_memory_back(gpu: hoirt.Refiner) -> None:
+    before = gpu(noise(), **CALL).image
+    gpu.unload()
+    device = open_device("cuda:0")
+    device.trim()
+    assert played_cuda.live_blocks() == 0
+    assert len(set(device.memory())) == 1  # all of it is free
+    np.testing.assert_array_equal(gpu(noise(), **CALL).image, before)
