@@ -33,7 +33,8 @@ def _library() -> ctypes.CDLL:
 
     found = ctypes.CDLL(library())
     found.hoirt_played_faults.restype = ctypes.c_char_p
-    found.hoirt_played_is_recording.restype = ctypes.c_bool
+    found.hoirt_played_is_recording.restype = found.hoirt_played_calm.restype = ctypes.c_bool
+    found.hoirt_played_fail.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_int]
     found.hoirt_played_is_recording.argtypes = [ctypes.c_void_p]
     found.hoirt_played_enqueue.argtypes = [ctypes.c_void_p, _WORK, ctypes.c_void_p]
     found.hoirt_played_check_use.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
@@ -51,6 +52,16 @@ def faults() -> list[str]:
 def live_blocks() -> int:
     """How many blocks of device memory are allocated."""
     return int(_library().hoirt_played_live_blocks())
+
+
+def fail(name: str, number: int, error: int) -> None:
+    """The call of that CUDA function with that number, counted from 1, will return `error`."""
+    _library().hoirt_played_fail(name.encode(), number, error)
+
+
+def calm() -> bool:
+    """Takes back what did not fail yet; whether there was none of that."""
+    return bool(_library().hoirt_played_calm())
 
 
 def is_recording(stream: int) -> bool:

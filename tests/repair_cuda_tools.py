@@ -54,6 +54,16 @@ def on_cpu(pack: str | Path) -> hoirt.Refiner:
     return hoirt.Refiner(pack, device="cpu", backend="onnxruntime", precision="fp32", cache=False)
 
 
+@pytest.fixture(scope="module")
+def gpu(tensorrt: Any) -> hoirt.Refiner:
+    return on_gpu("handrefiner-tiny")
+
+
+@pytest.fixture(scope="module")
+def cpu() -> hoirt.Refiner:
+    return on_cpu("handrefiner-tiny")
+
+
 def check(found: hoirt.Result, expected: hoirt.Result) -> None:
     """Pictures within 2 of 255 in 99.9 % of the pixels; what is drawn and chosen is the same."""
     assert (found.status, found.strength) == (expected.status, expected.strength)

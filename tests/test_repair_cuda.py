@@ -14,21 +14,11 @@ from hoirt import _core
 from hoirt.backends.devices import open_device
 from numpy.typing import NDArray
 from repair_cases import BOXES, REPAIRS
-from repair_cuda_tools import CALL, NEEDS_PLAYED_GPU, check, noise, on_cpu, on_gpu
+from repair_cuda_tools import CALL, NEEDS_PLAYED_GPU, check, noise
 
 pytest_plugins = ["repair_cuda_tools"]
 pytestmark = NEEDS_PLAYED_GPU
 DEMO = sorted((Path(hoirt.__file__).parent / "demo").glob("*.png"))
-
-
-@pytest.fixture(scope="module")
-def gpu(tensorrt: Any) -> hoirt.Refiner:
-    return on_gpu("handrefiner-tiny")
-
-
-@pytest.fixture(scope="module")
-def cpu() -> hoirt.Refiner:
-    return on_cpu("handrefiner-tiny")
 
 
 @pytest.mark.parametrize("options", REPAIRS.values(), ids=REPAIRS)

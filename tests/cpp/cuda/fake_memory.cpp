@@ -161,6 +161,7 @@ cudaError_t cudaMallocFromPoolAsync(void** address, std::size_t bytes, cudaMemPo
 }
 cudaError_t cudaMallocAsync(void** address, std::size_t bytes, cudaStream_t stream) {
   const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaMallocAsync")) return error;
   return take(address, bytes, stream_of(stream));
 }
 cudaError_t cudaFreeAsync(void* address, cudaStream_t stream) {
@@ -179,6 +180,7 @@ cudaError_t cudaMallocHost(void** address, std::size_t bytes) {
 }
 cudaError_t cudaHostAlloc(void** address, std::size_t bytes, unsigned) {
   const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaHostAlloc")) return error;
   return pin(address, bytes);
 }
 cudaError_t cudaFreeHost(void* address) {
@@ -188,8 +190,10 @@ cudaError_t cudaFreeHost(void* address) {
 }
 
 cudaError_t cudaMemsetAsync(void* address, int value, std::size_t bytes, cudaStream_t stream) {
-  enqueue(stream, [=] {
-    const Lock lock(state().mutex);
+  const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaMemsetAsync")) return error;
+  enqueue(stream_of(stream), [=] {
+    const Lock writing(state().mutex);
     use(address, bytes);
     std::memset(address, value, bytes);
   });

@@ -18,11 +18,16 @@ std::vector<std::string> take_faults();
 int live_blocks();
 int waits();
 
-// The next call of that name fails with `error`.
-void fail_next(const std::string& name, cudaError_t error);
+// The call of that name with that number, counted from 1, fails with `error`.
+void fail(const std::string& name, int number, cudaError_t error);
+inline void fail_next(const std::string& name, cudaError_t error) { fail(name, 1, error); }
+// Takes back what did not fail yet; whether there was none of that.
+bool calm();
 
-// Enqueues a kernel's work. What it does with memory it may tell while it does it.
+// Enqueues a kernel's work, unless "cudaLaunchKernelEx" is to fail, or a function of the host.
+cudaError_t launch(cudaStream_t stream, std::function<void()> kernel);
 void enqueue(cudaStream_t stream, std::function<void()> work);
+// For what is enqueued: whether it may use these bytes now is among the faults.
 void check_use(const void* address, std::size_t bytes);
 
 // Whether the stream records a graph.

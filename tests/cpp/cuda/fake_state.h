@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 using Work = std::function<void()>;
@@ -26,6 +27,7 @@ struct CUmemPoolHandle_st {};
 struct CUstream_st {
   std::deque<Work> pending;
   bool busy = false;  // some thread does a piece of its work
+  std::thread::id worker;
   bool capturing = false, broken = false;
   std::vector<Work> captured;
 };
@@ -40,11 +42,15 @@ namespace hoirt::test::runtime {
 
 using Lock = std::unique_lock<std::mutex>;
 
+struct Failure {
+  int calls;  // until it comes
+  cudaError_t error;
+};
 struct State {
   std::mutex mutex;
   std::condition_variable moved;  // a piece of work is done
   std::vector<std::string> faults;
-  std::map<std::string, cudaError_t> failures;
+  std::map<std::string, Failure> failures;
   std::map<int, CUstream_st> default_streams;
   int waits = 0, graph_size = 0;
 };
@@ -59,7 +65,7 @@ cudaError_t injected(const char* name);
 CUstream_st& stream_of(cudaStream_t stream);
 // For later, or for the graph that the stream records.
 void enqueue(CUstream_st& stream, Work work);
-// Does the stream's work, in its order, until `enough`.
+// Does the stream's work, in its order, until `enough`; not from inside of a piece of it, which would wait for itself.
 void run(Lock& lock, CUstream_st& stream, const std::function<bool()>& enough);
 void run_all(Lock& lock, CUstream_st& stream);
 // What waits, or belongs to no graph, ends the capture of the stream.

@@ -30,8 +30,8 @@ cudaError_t give(cudaError_t error) {
 }
 cudaError_t injected(const char* name) {
   const auto found = state().failures.find(name);
-  if (found == state().failures.end()) return cudaSuccess;
-  const cudaError_t error = found->second;
+  if (found == state().failures.end() || --found->second.calls > 0) return cudaSuccess;
+  const cudaError_t error = found->second.error;
   state().failures.erase(found);
   return give(error);
 }
@@ -48,6 +48,7 @@ void enqueue(CUstream_st& stream, Work work) {
 
 void run(Lock& lock, CUstream_st& stream, const std::function<bool()>& enough) {
   while (!enough()) {
+    if (stream.busy && stream.worker == std::this_thread::get_id()) return;
     if (stream.busy) {
       state().moved.wait(lock);
       continue;
@@ -56,6 +57,7 @@ void run(Lock& lock, CUstream_st& stream, const std::function<bool()>& enough) {
     Work work = std::move(stream.pending.front());
     stream.pending.pop_front();
     stream.busy = true;
+    stream.worker = std::this_thread::get_id();
     lock.unlock();
     work();
     work = nullptr;  // and what it held
@@ -87,13 +89,25 @@ int graph_size() {
   const Lock lock(state().mutex);
   return state().graph_size;
 }
-void fail_next(const std::string& name, cudaError_t error) {
+void fail(const std::string& name, int number, cudaError_t error) {
   const Lock lock(state().mutex);
-  state().failures[name] = error;
+  state().failures[name] = {number, error};
+}
+bool calm() {
+  const Lock lock(state().mutex);
+  const bool none = state().failures.empty();
+  state().failures.clear();
+  return none;
 }
 void enqueue(cudaStream_t stream, std::function<void()> work) {
   const Lock lock(state().mutex);
   enqueue(stream_of(stream), std::move(work));
+}
+cudaError_t launch(cudaStream_t stream, std::function<void()> kernel) {
+  const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaLaunchKernelEx")) return error;
+  enqueue(stream_of(stream), std::move(kernel));
+  return cudaSuccess;
 }
 bool is_recording(cudaStream_t stream) {
   const Lock lock(state().mutex);
@@ -119,7 +133,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 }
 cudaError_t cudaDeviceGraphMemTrim(int) { return cudaSuccess; }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = new CUstream_st, cudaSuccess; }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaStreamCreateWithFlags")) return error;
+  return *stream = new CUstream_st, cudaSuccess;
+}
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   Lock lock(state().mutex);
   run_all(lock, *stream);
@@ -127,6 +145,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaStreamSynchronize")) return error;
   CUstream_st& waited = stream_of(stream);
   if (const cudaError_t error = outside(waited, "a wait")) return error;
   ++state().waits;
@@ -138,6 +157,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t to, cudaEvent_t event, unsigned) {
   const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaStreamWaitEvent")) return error;
   CUstream_st& stream = stream_of(to);
   if (event->captured) {
     if (event->stream != &stream) {
@@ -156,7 +176,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t to, cudaEvent_t event, unsigned) {
   return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = new CUevent_st, cudaSuccess; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaEventCreateWithFlags")) return error;
+  return *event = new CUevent_st, cudaSuccess;
+}
 cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(state().mutex);
@@ -176,6 +200,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaEventSynchronize")) return error;
   const std::shared_ptr<bool> reached = event->reached;
   if (!*reached) run(lock, *event->stream, [&reached] { return *reached; });
   return cudaSuccess;
@@ -183,12 +208,14 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaStreamBeginCapture")) return error;
   return stream->capturing = true, stream->broken = false, stream->captured.clear(), cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const Lock lock(state().mutex);
   stream->capturing = false;
   *graph = nullptr;
+  if (const cudaError_t error = injected("cudaStreamEndCapture")) return error;
   if (stream->broken) return give(cudaErrorStreamCaptureInvalidated);
   *graph = new CUgraph_st{std::exchange(stream->captured, {})};
   return cudaSuccess;
@@ -203,6 +230,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSucce
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete graph, cudaSuccess; }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
   const Lock lock(state().mutex);
+  if (const cudaError_t error = injected("cudaGraphLaunch")) return error;
   for (const Work& work : graph->work) enqueue(stream_of(stream), work);
   return cudaSuccess;
 }

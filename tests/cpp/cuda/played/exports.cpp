@@ -26,6 +26,10 @@ PLAYED const char* hoirt_played_faults() {
   for (const std::string& fault : runtime::take_faults()) text += fault + "\n";
   return text.c_str();
 }
+PLAYED void hoirt_played_fail(const char* name, int number, int error) {
+  runtime::fail(name, number, static_cast<cudaError_t>(error));
+}
+PLAYED bool hoirt_played_calm() { return runtime::calm(); }
 PLAYED int hoirt_played_live_blocks() { return runtime::live_blocks(); }
 PLAYED bool hoirt_played_is_recording(void* stream) { return runtime::is_recording(static_cast<cudaStream_t>(stream)); }
 // As cudaLaunchHostFunc: the function is called when the stream comes to it, and again by each replay of a graph.

@@ -50,10 +50,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* shape, void (*kernel)(P
   const bool fits = std::min({blocks.x, blocks.y, blocks.z, threads.x, threads.y, threads.z}) > 0 && blocks.y <= 65535 &&
                     blocks.z <= 65535 && threads.x * threads.y * threads.z <= 1024;
   if (!fits) return cudaErrorInvalidConfiguration;
-  hoirt::test::runtime::enqueue(shape->stream, [=, given = std::tuple<Parameters...>(arguments...)] {
+  return hoirt::test::runtime::launch(shape->stream, [=, given = std::tuple<Parameters...>(arguments...)] {
     hoirt::test::for_each_thread(blocks, threads, [&] { std::apply(kernel, given); });
   });
-  return cudaSuccess;
 }
 
 template <typename Kernel>
