@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hoirt import _core
 from hoirt.backends.devices import open_device
 from numpy.typing import NDArray
-from repair_cases import BOXES, REPAIRS
+from repair_cases import BOXES, MASK, REPAIRS
 from repair_cuda_tools import CALL, NEEDS_PLAYED_GPU, check, noise
 
 pytest_plugins = ["repair_cuda_tools"]
@@ -21,9 +22,34 @@ pytestmark = NEEDS_PLAYED_GPU
 DEMO = sorted((Path(hoirt.__file__).parent / "demo").glob("*.png"))
 
 
-@pytest.mark.parametrize("options", REPAIRS.values(), ids=REPAIRS)
+WAYS = REPAIRS | {
+    "preview": {"strength": "adaptive", "preview": 0.5},
+    "one guided half": {"guidance": 1.0},
+    "guidance inside an interval": {"guidance_interval": (0.3, 0.7)},
+    "noise in every step": {"scheduler": "DDPMScheduler", "negative_prompt": "blurred"},
+    "colours as decoded": {"colour_match": False, "strength": 0.0},
+    "hands by masks": {"hands": [MASK]},
+}
+
+
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
 def test_the_pictures_of_the_cpu(gpu: hoirt.Refiner, cpu: hoirt.Refiner, options: dict[str, Any]) -> None:
     check(gpu(noise(), **CALL | options), cpu(noise(), **CALL | options))
+
+
+def test_noise_and_estimates_of_the_caller(gpu: hoirt.Refiner, cpu: hoirt.Refiner) -> None:
+    call = CALL | {"hands": BOXES[:1]}
+    with pytest.raises(hoirt.InputError, match="this call needs") as told:
+        gpu(noise(), **call, noise=np.zeros((1, 1, 1, 1, 1), np.float32))
+    shape = tuple(map(int, re.findall(r"\d+", str(told.value).partition("needs")[2])))
+    call["noise"] = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    found, expected = [], []
+    check(
+        gpu(noise(), **call, on_step=lambda info: found.append(info.x0.copy())),
+        cpu(noise(), **call, on_step=lambda info: expected.append(info.x0.copy())),
+    )
+    assert len(expected) == CALL["steps"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 def test_hands_that_are_found(gpu: hoirt.Refiner, cpu: hoirt.Refiner) -> None:

@@ -1,5 +1,7 @@
 // The CUDA device on a runtime without hardware: memory in the order of streams, captures, errors, the current device.
+#include <atomic>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -192,4 +194,68 @@ TEST(at_most_two_steps_are_under_way) {
     rig.run->end_step(step);
   }
   CHECK_THROWS(BackendError, "there is no cuda:2", hoirt_create_device(2));
+}
+
+TEST(many_threads_use_a_device) {
+  Rig rig;
+  std::atomic<int> wrong = 0;
+  Tensor shared = rig.own.allocate({1000}, DType::u8);
+  const auto ready = rig.own.record();
+  const auto work = [&](std::uint8_t value) {
+    const std::unique_ptr<Stream> run = rig.device->make_stream();
+    ready->make_wait(run->handle());
+    Tensor here({1000}, DType::u8), back({1000}, DType::u8);
+    std::memset(here.raw(), value, 1000);
+    for (int round = 0; round < 30; ++round) {
+      Tensor there = round % 2 ? run->allocate({1000}, DType::u8) : rig.own.allocate({1000}, DType::u8);
+      rig.own.record()->make_wait(run->handle());
+      run->copy(here, there);
+      const auto graph = run->capture([&] { write(*run, there); });
+      graph->launch();
+      run->end_step(static_cast<std::size_t>(round));
+      rig.own.keep(std::make_shared<Tensor>(rig.own.allocate({10}, DType::u8)));
+      run->copy(there, back);
+      wrong += back.data<std::uint8_t>()[999] != value;
+      if (round % 10 == 9) rig.device->trim();
+    }
+    run->synchronize();
+  };
+  std::vector<std::thread> threads;
+  for (std::uint8_t i = 1; i <= 4; ++i) threads.emplace_back(work, i);
+  for (std::thread& thread : threads) thread.join();
+  rig.own.synchronize();
+  CHECK(wrong == 0);
+}
+
+TEST(what_breaks_the_rules_is_counted) {
+  const std::unique_ptr<Device> device(hoirt_create_device(0));
+  const std::unique_ptr<Stream> run = device->make_stream();
+  Stream& own = device->stream();
+  const auto count = [&](const std::string& words) {
+    own.synchronize(), run->synchronize();
+    int found = 0;
+    for (const std::string& fault : runtime::take_faults()) found += fault.find(words) != std::string::npos;
+    return found;
+  };
+  {
+    Tensor memory = own.allocate({100}, DType::u8);
+    write(*run, memory);  // without waiting for the allocation
+    run->synchronize();
+    CHECK(count("before its allocation") == 1);
+    runtime::enqueue(nullptr, [end = memory.data<std::uint8_t>() + 99] { runtime::check_use(end, 2); });
+    cudaStreamSynchronize(nullptr);
+    CHECK(count("beyond its end") == 1);
+    void* address = memory.raw();
+    memory = Tensor();
+    device->trim();
+    runtime::enqueue(nullptr, [=] { runtime::check_use(address, 1); });
+    cudaStreamSynchronize(nullptr);
+    CHECK(count("after it was freed") == 1);
+  }
+  Tensor here({4}, DType::f32), there = own.allocate({4}, DType::f32);
+  own.synchronize();
+  cudaMemcpyAsync(there.raw(), here.raw(), 16, cudaMemcpyDeviceToDevice, nullptr);
+  cudaStreamSynchronize(nullptr);
+  CHECK(count("not of the kind") == 1);
+  CHECK(count("") == 0);
 }
