@@ -3,6 +3,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/loop_run.h"
 
@@ -32,10 +33,10 @@ DenoiseLoop::DenoiseLoop(std::shared_ptr<Network> network, LoopPorts ports, std:
 
 LoopResult DenoiseLoop::run(const StepTable& table, const LoopRequest& request) {
   Device& device = pool_.device();
-  check(request, table, *network_, ports_, reuse_.get(), device.stream());
+  const std::vector<ValueCheck> checks = check(request, table, *network_, ports_, reuse_.get(), device.place());
   const WorkspacePool::Lease workspace = pool_.take(workspace_key(table, request, device.place()));
   const LoopParts parts{*network_, reuse_.get(), ports_, features_, device};
-  LoopRun run(table, request, parts, *workspace);
+  LoopRun run(table, request, checks, parts, *workspace);
   const auto stop_if_asked = [&] {
     if (request.cancel && request.cancel->cancelled()) throw Cancelled("the run was cancelled by its token");
     if (request.poll) request.poll();

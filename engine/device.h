@@ -72,9 +72,12 @@ class Stream {
   // Whether all values, float32, lie in low..high; NaN does not. Waits.
   virtual bool all_within(const Tensor& values, float low, float high) = 0;
 
-  // A number that kernels write and the host reads; after end_step or synchronize it
+  // A number that kernels write while it is `nothing`, and the host reads; after end_step or synchronize it
   // is as the steps that are done left it.
   virtual std::int32_t* flag() = 0;
+  static constexpr std::int32_t nothing = kernels::nothing;
+  // Has `mark` written to the flag unless all values, float32, lie in low..high; NaN does not.
+  virtual void check_within(const Tensor& values, float low, float high, std::int32_t mark) = 0;
   // Ends step `index`, counted from 0 in every run, and waits until at most `run_ahead` steps are under way.
   virtual void end_step(std::size_t index) = 0;
   virtual void synchronize() = 0;

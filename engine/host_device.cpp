@@ -49,7 +49,7 @@ class HostStream final : public Stream {
     current.take(*step.row);
     cpu::guided_step(current);
     const auto size = static_cast<std::size_t>(step.items * step.item_size);
-    if (step.flag && *step.flag < 0 && !cpu::all_finite(step.next, size)) *step.flag = step.row->index;
+    if (step.flag && *step.flag == nothing && !cpu::all_finite(step.next, size)) *step.flag = step.row->index;
     stamp(step.times, *step.row, kernels::step_ends);
   }
   void resize(const ResizeJob& job) override { cpu::resize(job); }
@@ -67,6 +67,9 @@ class HostStream final : public Stream {
   }
 
   std::int32_t* flag() override { return &flag_; }
+  void check_within(const Tensor& values, float low, float high, std::int32_t mark) override {
+    if (flag_ == nothing && !all_within(values, low, high)) flag_ = mark;
+  }
   void end_step(std::size_t) override {}
   void synchronize() override {}
   std::unique_ptr<Graph> capture(const std::function<void()>&) override { return nullptr; }
@@ -76,7 +79,7 @@ class HostStream final : public Stream {
     if (times && row.index >= 0) times[kernels::step_times * row.index + which] = now();
   }
 
-  std::int32_t flag_ = -1;
+  std::int32_t flag_ = nothing;
 };
 
 class HostDevice final : public Device {

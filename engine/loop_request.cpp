@@ -13,31 +13,37 @@ namespace {
 
 constexpr float largest = std::numeric_limits<float>::max();
 
-void check_place(const Tensor& tensor, const std::string& name, const Stream& stream) {
-  if (!tensor.place().host() && tensor.place() != stream.place()) {
-    throw InputError(name + " must be on the CPU or on " + to_string(stream.place()) + ", not on " +
+// Where the loop runs, and the bounds that it has to check there.
+struct Checks {
+  Place place;
+  std::vector<ValueCheck> later;
+};
+
+void check_place(const Tensor& tensor, const std::string& name, const Checks& checks) {
+  if (!tensor.place().host() && tensor.place() != checks.place) {
+    throw InputError(name + " must be on the CPU or on " + to_string(checks.place) + ", not on " +
                      to_string(tensor.place()));
   }
 }
 
-void check_finite(const Tensor& tensor, const std::string& name, Stream& stream) {
+void check_finite(const Tensor& tensor, const std::string& name, Checks& checks) {
   if (tensor.dtype() != DType::f32) {
     throw InputError(name + " must hold float32, not " + to_string(tensor.dtype()));
   }
-  check_place(tensor, name, stream);
-  const bool finite = tensor.place().host() ? cpu::all_finite(tensor.data<float>(), tensor.size())
-                                            : stream.all_within(tensor, -largest, largest);
-  if (!finite) throw InputError(name + " holds NaN or infinity");
+  check_place(tensor, name, checks);
+  ValueCheck check{tensor, -largest, largest, name + " holds NaN or infinity"};
+  if (!tensor.place().host()) checks.later.push_back(std::move(check));
+  else if (!cpu::all_finite(tensor.data<float>(), tensor.size())) throw InputError(check.wrong);
 }
 
-void check_state(const Tensor& tensor, const Shape& shape, const std::string& name, Stream& stream) {
+void check_state(const Tensor& tensor, const Shape& shape, const std::string& name, Checks& checks) {
   if (tensor.shape() != shape) {
     throw InputError(name + " must have shape " + to_string(shape) + ", not " + to_string(tensor.shape()));
   }
-  check_finite(tensor, name, stream);
+  check_finite(tensor, name, checks);
 }
 
-void check_mask(const Tensor& mask, const Shape& shape, Stream& stream) {
+void check_mask(const Tensor& mask, const Shape& shape, Checks& checks) {
   bool fits = mask.rank() == shape.size();
   for (std::size_t axis = 0; fits && axis < shape.size(); ++axis) {
     fits = mask.dim(axis) == 1 || mask.dim(axis) == shape[axis];
@@ -46,20 +52,17 @@ void check_mask(const Tensor& mask, const Shape& shape, Stream& stream) {
     throw InputError("mask must broadcast to the state's shape " + to_string(shape) + ", for example (N, 1, H, W); not " +
                      to_string(mask.shape()));
   }
-  check_finite(mask, "mask", stream);
+  check_finite(mask, "mask", checks);
   if (mask.rank() > kernels::Broadcast::most_axes) {
     throw InputError("mask must have at most " + std::to_string(kernels::Broadcast::most_axes) + " axes");
   }
+  ValueCheck check{mask, 0.0f, 1.0f, "mask must lie in 0..1 (1: regenerate)"};
   const std::span<const float> values(mask.data<float>(), mask.size());
-  const bool within = mask.place().host()
-                          ? std::ranges::all_of(values, [](float m) { return m >= 0.0f && m <= 1.0f; })
-                          : stream.all_within(mask, 0.0f, 1.0f);
-  if (!within) {
-    throw InputError("mask must lie in 0..1 (1: regenerate)");
-  }
+  if (!mask.place().host()) checks.later.push_back(std::move(check));
+  else if (!std::ranges::all_of(values, [](float m) { return m >= 0.0f && m <= 1.0f; })) throw InputError(check.wrong);
 }
 
-void check_known(const LoopRequest& request, const StepTable& table, Stream& stream) {
+void check_known(const LoopRequest& request, const StepTable& table, Checks& checks) {
   if (request.known.has_value() != request.mask.has_value()) {
     throw InputError(request.known ? "known is given without a mask" : "mask is given without the known state");
   }
@@ -70,27 +73,27 @@ void check_known(const LoopRequest& request, const StepTable& table, Stream& str
   if (!table.uses_known()) {
     throw InputError("known and mask are given, but no row of the step table blends a known region");
   }
-  check_state(*request.known, request.shape, "known", stream);
-  check_mask(*request.mask, request.shape, stream);
+  check_state(*request.known, request.shape, "known", checks);
+  check_mask(*request.mask, request.shape, checks);
 }
 
-void check_noise(const Tensor& noise, const LoopRequest& request, const StepTable& table, Stream& stream) {
+void check_noise(const Tensor& noise, const LoopRequest& request, const StepTable& table, Checks& checks) {
   Shape wanted = request.shape;
   wanted.insert(wanted.begin(), static_cast<std::int64_t>(table.noise_streams()));
   if (noise.shape() != wanted) {
     throw InputError("noise must have shape " + to_string(wanted) + " (this step table draws " +
                      std::to_string(table.noise_streams()) + " times), not " + to_string(noise.shape()));
   }
-  check_finite(noise, "noise", stream);
+  check_finite(noise, "noise", checks);
 }
 
-void check_batch(const Tensor& tensor, std::int64_t items, const std::string& name, Stream& stream) {
+void check_batch(const Tensor& tensor, std::int64_t items, const std::string& name, Checks& checks) {
   if (tensor.rank() < 1 || (tensor.dim(0) != items && tensor.dim(0) != 1)) {
     throw InputError(name + " must have " + std::to_string(items) + " (or 1) items on its first axis, not shape " +
                      to_string(tensor.shape()));
   }
-  check_place(tensor, name, stream);
-  if (tensor.dtype() == DType::f32) check_finite(tensor, name, stream);
+  check_place(tensor, name, checks);
+  if (tensor.dtype() == DType::f32) check_finite(tensor, name, checks);
 }
 
 // The port must take the tensor once its first axis is `batch` long.
@@ -112,7 +115,7 @@ void check_input_name(const std::string& name, const std::string& what, const Ne
 
 // One tensor of per_step or per_step_uncondition, called `what`.
 void check_rows(const Tensor& tensor, const std::string& what, const Port& port, std::int64_t steps, std::int64_t items,
-                Stream& stream) {
+                Checks& checks) {
   if (tensor.rank() < 1 || tensor.dim(0) != steps) {
     throw InputError(what + " must have one row for each of the " + std::to_string(steps) + " steps, not shape " +
                      to_string(tensor.shape()));
@@ -126,8 +129,8 @@ void check_rows(const Tensor& tensor, const std::string& what, const Port& port,
     throw InputError(what + " must have " + std::to_string(items) + " (or 1) items on its second axis, not shape " +
                      to_string(tensor.shape()));
   }
-  check_place(tensor, what, stream);
-  if (tensor.dtype() == DType::f32) check_finite(tensor, what, stream);
+  check_place(tensor, what, checks);
+  if (tensor.dtype() == DType::f32) check_finite(tensor, what, checks);
 }
 
 // The shape of what the network is given of such a tensor, for `batch` items.
@@ -138,20 +141,20 @@ Shape batch_of_rows(const Tensor& tensor, const Port& port, std::int64_t batch) 
 }
 
 void check_per_step(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports,
-                    Stream& stream) {
+                    Checks& checks) {
   const auto steps = static_cast<std::int64_t>(table.rows.size());
   const std::int64_t items = request.shape.front();
   for (const auto& [name, tensor] : request.per_step) {
     check_input_name(name, "per_step", network, ports);
     if (request.condition.contains(name)) throw InputError("per_step names '" + name + "', and condition does too");
-    check_rows(tensor, "per_step '" + name + "'", *find_port(network.inputs(), name), steps, items, stream);
+    check_rows(tensor, "per_step '" + name + "'", *find_port(network.inputs(), name), steps, items, checks);
   }
   for (const auto& [name, tensor] : request.per_step_uncondition) {
     const std::string what = "per_step_uncondition '" + name + "'";
     const auto with = request.per_step.find(name);
     if (with == request.per_step.end()) throw InputError("per_step_uncondition names '" + name + "', but per_step does not");
     const Port& port = *find_port(network.inputs(), name);
-    check_rows(tensor, what, port, steps, items, stream);
+    check_rows(tensor, what, port, steps, items, checks);
     if (tensor.dtype() != with->second.dtype() ||
         batch_of_rows(tensor, port, items) != batch_of_rows(with->second, port, items)) {
       throw InputError(what + " must be like its per_step, " + to_string(with->second.dtype()) + " " +
@@ -161,13 +164,13 @@ void check_per_step(const LoopRequest& request, const StepTable& table, const Ne
   }
 }
 
-void check_conditions(const LoopRequest& request, const Network& network, const LoopPorts& ports, Stream& stream) {
+void check_conditions(const LoopRequest& request, const Network& network, const LoopPorts& ports, Checks& checks) {
   const std::int64_t items = request.shape.front();
   for (const TensorMap* map : {&request.condition, &request.uncondition}) {
     const std::string what = map == &request.condition ? "condition" : "uncondition";
     for (const auto& [name, tensor] : *map) {
       check_input_name(name, what, network, ports);
-      check_batch(tensor, items, what + " '" + name + "'", stream);
+      check_batch(tensor, items, what + " '" + name + "'", checks);
     }
   }
   for (const auto& [name, tensor] : request.uncondition) {
@@ -256,8 +259,9 @@ Tensor StepInfo::copy_clean() const {
 
 bool is_per_item(const Tensor& per_step, const Port& port) { return per_step.rank() == port.shape.size() + 1; }
 
-void check(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports,
-           const Network* reuse, Stream& stream) {
+std::vector<ValueCheck> check(const LoopRequest& request, const StepTable& table, const Network& network,
+                              const LoopPorts& ports, const Network* reuse, Place place) {
+  Checks checks{place, {}};
   table.check();
   if (table.reuses() && !reuse) {
     throw InputError("the step table has rows that reuse features, but the loop was made without a reuse network");
@@ -273,16 +277,17 @@ void check(const LoopRequest& request, const StepTable& table, const Network& ne
                      std::to_string(request.seeds.size()));
   }
   check_control(request, table, ports);
-  check_conditions(request, network, ports, stream);
-  check_per_step(request, table, network, ports, stream);
+  check_conditions(request, network, ports, checks);
+  check_per_step(request, table, network, ports, checks);
   check_batches(request, table, network, ports, false);
   if (reuse) check_batches(request, table, *reuse, ports, true);
-  if (request.initial) check_state(*request.initial, shape, "initial", stream);
+  if (request.initial) check_state(*request.initial, shape, "initial", checks);
   if (table.init_signal != 0 && !request.initial) {
     throw InputError("the step table starts from a given state (init_signal is not 0): initial is needed");
   }
-  check_known(request, table, stream);
-  if (request.noise) check_noise(*request.noise, request, table, stream);
+  check_known(request, table, checks);
+  if (request.noise) check_noise(*request.noise, request, table, checks);
+  return checks.later;
 }
 
 void check(const Network& network, const LoopPorts& ports) {

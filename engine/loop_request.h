@@ -53,9 +53,17 @@ struct LoopRequest {
 // Whether an input given per step has an axis of items, (S, N, ...): it then has one axis more than the network's input.
 bool is_per_item(const Tensor& per_step, const Port& port);
 
-// Throws InputError for whatever does not fit the networks, the table, the state's shape or the device. `reuse` may be null.
-void check(const LoopRequest& request, const StepTable& table, const Network& network, const LoopPorts& ports,
-           const Network* reuse, Stream& stream);
+// What must be true of the values of a tensor on a device, and what is wrong otherwise.
+struct ValueCheck {
+  Tensor tensor;  // float32
+  float low = 0, high = 0;
+  std::string wrong;
+};
+
+// Throws InputError for whatever does not fit the networks, the table, the state's shape or `place`, where the loop runs.
+// `reuse` may be null. Returns what is left to check there, so that the host need not wait for it.
+std::vector<ValueCheck> check(const LoopRequest& request, const StepTable& table, const Network& network,
+                              const LoopPorts& ports, const Network* reuse, Place place);
 
 // Throws InputError unless the network has the ports that the loop needs, as float32.
 void check(const Network& network, const LoopPorts& ports);

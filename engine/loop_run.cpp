@@ -33,6 +33,9 @@ void append(Shape& key, const TensorMap& tensors, bool tables) {
   }
 }
 
+// What the flag is if a check fails; the index of a step if that is not finite.
+constexpr std::int32_t flag_of_check(std::size_t index) { return Stream::nothing - 1 - static_cast<std::int32_t>(index); }
+
 // Clocks of different processors of a device may differ by a little.
 double seconds_between(const std::uint64_t* times, kernels::StepTime from, kernels::StepTime to) {
   return times[to] > times[from] ? static_cast<double>(times[to] - times[from]) * 1e-9 : 0.0;
@@ -50,9 +53,11 @@ Shape workspace_key(const StepTable& table, const LoopRequest& request, Place pl
   return key;
 }
 
-LoopRun::LoopRun(const StepTable& table, const LoopRequest& request, const LoopParts& parts, Workspace& workspace)
+LoopRun::LoopRun(const StepTable& table, const LoopRequest& request, const std::vector<ValueCheck>& checks,
+                 const LoopParts& parts, Workspace& workspace)
     : table_(table),
       request_(request),
+      checks_(checks),
       parts_(parts),
       workspace_(workspace),
       stream_(workspace.stream()),
@@ -64,7 +69,10 @@ LoopRun::LoopRun(const StepTable& table, const LoopRequest& request, const LoopP
       prediction_(workspace.get("prediction", batched(request.shape))),
       clean_(workspace.get("clean", request.shape)) {
   if (!stream_.place().host()) parts.device.stream().record()->make_wait(stream_.handle());
-  *stream_.flag() = -1;
+  *stream_.flag() = Stream::nothing;
+  for (std::size_t i = 0; i < checks.size(); ++i) {
+    stream_.check_within(checks[i].tensor, checks[i].low, checks[i].high, flag_of_check(i));
+  }
   make_rows();
   strengths_ = here("strengths", view_of(request.control, DType::f32));
   seeds_ = here("seeds", view_of(request.seeds, DType::i64));
@@ -365,7 +373,8 @@ kernels::GuidedStep LoopRun::frame() {
 
 void LoopRun::check_flag() const {
   const std::int32_t index = *stream_.flag();
-  if (index < 0) return;
+  if (index == Stream::nothing) return;
+  if (index < 0) throw InputError(checks_.at(static_cast<std::size_t>(flag_of_check(0) - index)).wrong);
   throw BackendError("step " + std::to_string(index) + " of " + std::to_string(table_.rows.size()) + " (timestep " +
                      std::to_string(table_.rows.at(static_cast<std::size_t>(index)).timestep) +
                      "): the state is not finite, the network's prediction holds NaN, infinity or overflows");

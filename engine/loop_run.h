@@ -26,18 +26,20 @@ struct LoopParts {
 Shape workspace_key(const StepTable& table, const LoopRequest& request, Place place);
 
 // The buffers of batch 2 N (N if no row is guided) and the tensors that the networks see of them. The table and the
-// request must have passed check(), and outlive the run.
+// request must have passed check(); they and what is left to check outlive the run.
 class LoopRun {
   using StepRow = kernels::StepRow;
 
  public:
-  LoopRun(const StepTable& table, const LoopRequest& request, const LoopParts& parts, Workspace& workspace);
+  LoopRun(const StepTable& table, const LoopRequest& request, const std::vector<ValueCheck>& checks,
+          const LoopParts& parts, Workspace& workspace);
   LoopRun(const LoopRun&) = delete;
   LoopRun& operator=(const LoopRun&) = delete;
 
   // Enqueues the initial state.
   void start();
-  // Enqueues a row, and waits if too many are under way. Throws BackendError if a row that is done gave NaN or infinity.
+  // Enqueues a row, and waits if too many are under way. Throws BackendError if a row that is done gave NaN or infinity,
+  // InputError if what was left to check is wrong.
   // Returns the seconds that the row took, or how long this call did where the row is not waited for.
   double step(std::size_t index);
   // Waits for all rows, checks them, and gives the final state.
@@ -93,6 +95,7 @@ class LoopRun {
 
   const StepTable& table_;
   const LoopRequest& request_;
+  const std::vector<ValueCheck>& checks_;
   const LoopParts parts_;
   Workspace& workspace_;
   Stream& stream_;

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from device_tools import device, is_recording, on_stream
-from hoirt import BackendError, Cancelled, _core
+from hoirt import BackendError, Cancelled, InputError, _core
 from loop_tools import table
 from numpy.typing import NDArray
 
@@ -105,6 +105,26 @@ def test_arguments_on_the_device(place: str) -> None:
     if place == "cpu":
         pytest.skip("on the CPU they are NumPy arrays")
     np.testing.assert_array_equal(values(network.loop().run(**given).latents), wanted)
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.inf, 1.5])
+@pytest.mark.parametrize("name", ["initial", "known", "mask", "context", "style"])
+def test_wrong_arguments_on_the_device_are_named(place: str, name: str, number: float) -> None:
+    """Without waiting for their checks before the first step; the next run is as if nothing had been."""
+    given, loop = arguments(6), Network(place).loop()
+    wanted = values(loop.run(**given).latents)
+    put = device(place).upload if place != "cpu" else np.asarray
+    holder = {"context": given["condition"], "style": given["per_step"]}.get(name, given)
+    array = np.array(holder[name])
+    array.flat[-1] = number
+    holder[name] = put(array)
+    if number == 1.5 and name != "mask":
+        loop.run(**given)
+        return
+    words = f"{name}.* holds NaN or infinity" if not np.isfinite(number) else "mask must lie in 0..1"
+    with pytest.raises(InputError, match=words):
+        loop.run(**given)
+    np.testing.assert_array_equal(values(loop.run(**arguments(6)).latents), wanted)
 
 
 def test_x0_and_cancel_between_steps(place: str) -> None:

@@ -167,7 +167,7 @@ CudaStream::CudaStream(std::shared_ptr<Pool> pool, std::shared_ptr<StreamHandle>
   // Mapped: kernels write it without a copy, and only if something is wrong.
   check(cudaHostAlloc(&flag_, 2 * sizeof(std::int32_t), cudaHostAllocMapped | cudaHostAllocPortable),
         "pinned memory could not be allocated");
-  flag_[0] = -1;
+  flag_[0] = nothing;
   within_ = flag_ + 1;
   try {
     for (cudaEvent_t& event : steps_) {
@@ -273,9 +273,20 @@ bool CudaStream::all_within(const Tensor& values, float low, float high) {
   const DeviceScope scope(pool_->index());
   const std::lock_guard lock(mutex_);
   *within_ = 1;
-  cuda::all_within(values.data<float>(), static_cast<std::int64_t>(values.size()), low, high, within_, stream_);
+  enqueue_check(values, low, high, within_, 1, 0);
   check(cudaStreamSynchronize(stream_), "the device failed");
   return *static_cast<const volatile std::int32_t*>(within_) != 0;
+}
+
+void CudaStream::check_within(const Tensor& values, float low, float high, std::int32_t mark) {
+  handle_->refuse_recording("a check");
+  const DeviceScope scope(pool_->index());
+  enqueue_check(values, low, high, flag_, nothing, mark);
+}
+
+void CudaStream::enqueue_check(const Tensor& values, float low, float high, std::int32_t* flag, std::int32_t fine,
+                               std::int32_t mark) {
+  cuda::check_within(values.data<float>(), static_cast<std::int64_t>(values.size()), low, high, flag, fine, mark, stream_);
 }
 
 void CudaStream::end_step(std::size_t index) {

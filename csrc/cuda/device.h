@@ -104,6 +104,7 @@ class CudaStream final : public Stream {
   void draw(const DrawJob& job) override;
   bool all_within(const Tensor& values, float low, float high) override;
   std::int32_t* flag() override { return flag_; }
+  void check_within(const Tensor& values, float low, float high, std::int32_t mark) override;
   void end_step(std::size_t index) override;
   void synchronize() override;
   std::unique_ptr<Graph> capture(const std::function<void()>& body) override;
@@ -114,6 +115,7 @@ class CudaStream final : public Stream {
     const DeviceScope scope(pool_->index());
     launch(job, stream_);
   }
+  void enqueue_check(const Tensor& values, float low, float high, std::int32_t* flag, std::int32_t fine, std::int32_t mark);
   void upload(const Tensor& from, Tensor& to);
   void download(const Tensor& from, Tensor& to);
 

@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(threads, blocks_at_once<T>) step_kernel(const 
       finite &= step.template operator()<packed>(item, i);
     }
   }
-  if (!finite && step.flag && *const_cast<volatile std::int32_t*>(step.flag) < 0) *step.flag = step.index;
+  if (!finite && step.flag && *const_cast<volatile std::int32_t*>(step.flag) == kernels::nothing) *step.flag = step.index;
   if (first) stamp(step.times, step, kernels::step_ends);
 }
 

@@ -24,8 +24,9 @@ void select_row(const kernels::SelectRow& select, void* stream);
 void feed_step(const kernels::FeedStep& feed, void* stream);
 void copy_items(const kernels::CopyItems& copy, void* stream);
 void broadcast(const kernels::Broadcast& broadcast, void* stream);
-// Writes 0 to `within`, which the device and the host can reach, unless all values lie in low..high.
-void all_within(const float* values, std::int64_t count, float low, float high, std::int32_t* within, void* stream);
+// Replaces `fine` in `*flag`, which the device and the host can reach, by `mark` unless all values lie in low..high.
+void check_within(const float* values, std::int64_t count, float low, float high, std::int32_t* flag, std::int32_t fine,
+                  std::int32_t mark, void* stream);
 void philox_normal(const kernels::PhiloxFill& fill, void* stream);
 void paste(const kernels::Paste& kernel, void* stream);
 

@@ -43,9 +43,10 @@ struct BroadcastBody {
 struct WithinBody {
   const float* values;
   float low, high;
-  std::int32_t* within;
+  std::int32_t* flag;
+  std::int32_t fine, mark;
   __device__ void at(std::int64_t i) const {
-    if (!(values[i] >= low && values[i] <= high)) *within = 0;
+    if (!(values[i] >= low && values[i] <= high) && *const_cast<volatile std::int32_t*>(flag) == fine) *flag = mark;
   }
 };
 
@@ -83,8 +84,9 @@ void broadcast(const kernels::Broadcast& broadcast, void* stream) {
   launch(BroadcastBody{broadcast}, broadcast.size, stream, "a broadcast could not be launched");
 }
 
-void all_within(const float* values, std::int64_t count, float low, float high, std::int32_t* within, void* stream) {
-  launch(WithinBody{values, low, high, within}, count, stream, "a check could not be launched");
+void check_within(const float* values, std::int64_t count, float low, float high, std::int32_t* flag, std::int32_t fine,
+                  std::int32_t mark, void* stream) {
+  launch(WithinBody{values, low, high, flag, fine, mark}, count, stream, "a check could not be launched");
 }
 
 void check_kernels() {

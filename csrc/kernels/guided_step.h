@@ -35,7 +35,7 @@ struct GuidedStepOf : StepRow {
   T* copy = nullptr;                  // x' again, for the unconditional half of the next batch; may be null
   T* clean = nullptr;                 // x0; may be null or `previous_clean`
   std::int64_t items = 0, item_size = 0;
-  std::int32_t* flag = nullptr;    // gets the row's index if x' is not finite and it is negative; may be null
+  std::int32_t* flag = nullptr;    // gets the row's index if x' is not finite and it is `nothing`; may be null
   std::uint64_t* times = nullptr;  // gets the times of begin and end, see StepTime; may be null
 
   // What one element reads, with the neutral value of everything that is absent.

@@ -8,6 +8,9 @@
 
 namespace hoirt::kernels {
 
+// A stream's flag while all is well; kernels write what is wrong, once.
+constexpr std::int32_t nothing = -1;
+
 struct StepRow {
   double guidance = 1, A = 0, B = 0, C = 0, D = 0, E = 0, F = 0, G = 0, H = 0;
   double clip = 0;  // 0: off

@@ -28,7 +28,7 @@ T* real(T* address) {
 }
 
 struct FakeCounts {
-  std::atomic<int> captures = 0, launches = 0, downloads = 0, uploads = 0, most_ahead = 0, streams = 0;
+  std::atomic<int> captures = 0, launches = 0, downloads = 0, uploads = 0, waits = 0, most_ahead = 0, streams = 0;
   std::atomic<std::int64_t> live_bytes = 0;
   std::atomic<bool> fail_captures = false;
 };
@@ -168,6 +168,12 @@ class FakeStream final : public Stream {
   }
 
   std::int32_t* flag() override { return &flag_; }
+  void check_within(const Tensor& values, float low, float high, std::int32_t mark) override {
+    enqueue([=, this] {
+      const Tensor here = Tensor::borrow(const_cast<void*>(real(values.raw())), values.shape(), values.dtype(), nullptr);
+      if (flag_ == nothing && !worker_->all_within(here, low, high)) flag_ = mark;
+    });
+  }
   void end_step(std::size_t) override {
     if (recording_) throw BackendError("fake: a wait while recording");
     enqueue([this] { --ahead_; });
@@ -177,6 +183,7 @@ class FakeStream final : public Stream {
   }
   void synchronize() override {
     if (recording_) throw BackendError("fake: a wait while recording");
+    ++counts_->waits;
     while (!pending_.empty()) run_one();
   }
 
@@ -211,7 +218,7 @@ class FakeStream final : public Stream {
   std::vector<std::function<void()>> recorded_;
   bool recording_ = false;
   int ahead_ = 0;
-  std::int32_t flag_ = -1;
+  std::int32_t flag_ = nothing;
 };
 
 inline void FakeGraph::launch() {

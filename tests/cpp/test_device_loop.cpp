@@ -322,6 +322,9 @@ TEST(device_loop_takes_arguments_that_are_there) {
   }
   for (auto* tensor : {&request.initial, &request.known, &request.mask, &request.noise}) there(**tensor);
   CHECK(values(rig.loop.run(table, request).latents) == wanted);
+  const int before = rig.device->counts->waits;
+  static_cast<void>(rig.loop.run(table, request));
+  CHECK(rig.device->counts->waits - before == 4);  // an event of the arguments; the times, the result, the end of the run
   LoopRequest bad = request;
   bad.known = resident(filled(request.shape, NAN), rig.device->stream());
   CHECK_THROWS(InputError, "known holds NaN", rig.loop.run(table, bad));

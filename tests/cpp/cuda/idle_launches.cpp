@@ -13,7 +13,7 @@ void copy_items(const kernels::CopyItems& copy, void* stream) {
   test::runtime::enqueue(static_cast<cudaStream_t>(stream), [to = copy.to] { test::runtime::check_use(to, 1); });
 }
 void broadcast(const kernels::Broadcast&, void*) {}
-void all_within(const float*, std::int64_t, float, float, std::int32_t*, void*) {}
+void check_within(const float*, std::int64_t, float, float, std::int32_t*, std::int32_t, std::int32_t, void*) {}
 void paste(const kernels::Paste&, void*) {}
 void resize(const ResizeJob&, void*) {}
 void match_colours(const ColourJob&, void*) {}
