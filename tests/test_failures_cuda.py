@@ -13,9 +13,9 @@ import played_cuda
 import pytest
 from device_tools import device
 from hoirt import BackendError, OutOfMemory
+from loop_device_tools import Network, arguments, values
 from repair_cases import BOXES
 from repair_cuda_tools import CALL, NEEDS_PLAYED_GPU, noise
-from test_loop_device import Network, arguments, values
 
 pytest_plugins = ["repair_cuda_tools"]
 pytestmark = NEEDS_PLAYED_GPU
