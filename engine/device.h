@@ -12,6 +12,7 @@
 #include "csrc/kernels/latents.h"
 #include "csrc/kernels/pad_edge.h"
 #include "csrc/kernels/paste.h"
+#include "engine/error.h"
 #include "engine/map_jobs.h"
 #include "engine/picture_jobs.h"
 #include "engine/tensor.h"
@@ -23,6 +24,12 @@ class Graph {
  public:
   virtual ~Graph() = default;
   virtual void launch() = 0;
+};
+
+// Others keep the device from recording; later it may.
+class HOIRT_API DeviceBusy final : public BackendError {
+ public:
+  using BackendError::BackendError;
 };
 
 // A point in a stream.
@@ -82,8 +89,13 @@ class Stream {
   virtual void end_step(std::size_t index) = 0;
   virtual void synchronize() = 0;
 
+  // Has a network, or what opens one, do its work. No other thread's stream of the device records meanwhile: runtimes wait
+  // for the whole device when they try algorithms or load code, and share streams, both of which would end a recording.
+  virtual void call(const std::function<void()>& work) { work(); }
+
   // Records what `body` enqueues on this stream, without running it. Throws what `body` throws, or BackendError if the
-  // work cannot be recorded; the stream is as before then. Null on devices that record nothing.
+  // work cannot be recorded, DeviceBusy if that is for now; the stream is as before then. Null on devices that record
+  // nothing.
   virtual std::unique_ptr<Graph> capture(const std::function<void()>& body) = 0;
 
   static constexpr std::size_t run_ahead = 2;

@@ -23,12 +23,16 @@ bool GraphCache::run(Stream& stream, const std::function<Key()>& key, const std:
   }
   entries_.splice(entries_.begin(), entries_, found);
   Entry& entry = entries_.front();
-  if (!entry.graph && entry.failure.empty()) {
+  if (!entry.graph && entry.failures < most_failures) {
+    ++entry.failures;
     try {
       entry.graph = stream.capture(body);
       if (!entry.graph) entry.failure = "the device records no graphs";
     } catch (const Interruption&) {
       throw;
+    } catch (const DeviceBusy& busy) {
+      --entry.failures;
+      entry.failure = busy.what();
     } catch (const std::exception& error) {
       entry.failure = *error.what() ? error.what() : "the step could not be recorded";
     }

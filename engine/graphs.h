@@ -18,8 +18,8 @@ class GraphCache {
   using Key = std::vector<std::uintptr_t>;
 
   // Enqueues `body` on the stream: directly when its key is new, as the key may settle only then; else recorded, or as
-  // recorded before. If that fails it is enqueued directly, now and from then on. Throws what `body` throws when it is
-  // enqueued directly. True if a graph was launched.
+  // recorded before. If it cannot be recorded it is enqueued directly, and recorded the next time, until that has failed
+  // `most_failures` times. Throws what `body` throws when it is enqueued directly. True if a graph was launched.
   bool run(Stream& stream, const std::function<Key()>& key, const std::function<void()>& body);
 
   // Why the last work was not launched as a graph, although it had run before; else "".
@@ -27,12 +27,14 @@ class GraphCache {
   std::size_t size() const { return entries_.size(); }
 
   static constexpr std::size_t most = 16;  // keys; the one used longest ago goes first
+  static constexpr int most_failures = 3;
 
  private:
   struct Entry {
     Key key;
     std::unique_ptr<Graph> graph;  // null: not recorded yet
-    std::string failure;           // not empty: it cannot be
+    std::string failure;           // why it was not, the last time
+    int failures = 0;
   };
 
   std::list<Entry> entries_;  // most recently used first

@@ -298,7 +298,7 @@ void LoopRun::enqueue(const Row& row, Call& call) {
   feed.strength_count = strengths_.dim(0);
   feed.times = times();
   stream_.feed(feed);
-  call.network->run(call.inputs, call.outputs, stream_.handle());
+  stream_.call([&] { call.network->run(call.inputs, call.outputs, stream_.handle()); });
   kernels::GuidedStep step = frame();
   step.unconditional = row.guided() ? prediction_.data<float>() : nullptr;
   stream_.guided_step(step);

@@ -27,6 +27,18 @@ def test_devices_are_opened_once(place: str) -> None:
     opened.trim()
 
 
+def test_a_device_calls_what_must_not_meet_a_recording(place: str) -> None:
+    opened = devices.open_device(place)
+    kept: list[int] = []
+    assert opened.call(lambda: opened.call(lambda: kept.append(1) or "done")) == "done"
+    assert kept == [1]
+    with pytest.raises(KeyError, match="no such"):
+        opened.call(lambda: {}["no such"])
+    with pytest.raises(TypeError):
+        opened.call(7)  # type: ignore[arg-type]
+    assert opened.call(lambda: None) is None
+
+
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:99999", "cpu:0"])
 def test_unknown_devices_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="unknown device"):

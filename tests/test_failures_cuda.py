@@ -4,6 +4,7 @@ error of ours or does without, nothing is lost or left behind, and the next run 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,7 @@ def test_in_a_repair_of_two_pictures(gpu: hoirt.Refiner, name: str) -> None:
 def clean(loop: Any) -> int:
     """Blocks of memory that are left when everything is given back."""
     loop.unload()
+    gc.collect()  # what other tests left behind
     device("cuda:0").synchronize()
     device("cuda:0").trim()
     return played_cuda.live_blocks()

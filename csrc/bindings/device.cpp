@@ -52,6 +52,16 @@ void copy(Device& device, const ArrayLike& from, DeviceTensor& to) {
   to.ready = device.stream().record();
 }
 
+py::object call(Device& device, const py::typing::Callable<py::object()>& fn) {
+  py::object result;
+  const py::gil_scoped_release release;
+  device.stream().call([&] {
+    const py::gil_scoped_acquire gil;
+    result = fn();
+  });
+  return result;
+}
+
 std::shared_ptr<Device> open_device(const std::string& name, const std::string& path) {
   const Place place = place_from(name);
   if (place.host()) return host_device();
@@ -101,6 +111,9 @@ void register_device(py::module_& module) {
            "Waits for all that was enqueued on stream(). Raises BackendError if it failed.")
       .def("stream", [](Device& self) { return reinterpret_cast<std::uintptr_t>(self.stream().handle()); },
            "The device's own stream, for what belongs to no run: a cudaStream_t as an integer, 0 on the CPU.")
+      .def("call", &call, py::arg("fn"),
+           "What `fn()` returns, which opens a network or does the like; no step is recorded meanwhile, whereas what runtimes\n"
+           "do then would end a recording.")
       .def("trim", &Device::trim, py::call_guard<py::gil_scoped_release>(),
            "Gives memory that is kept for later use back to the system.")
       .def("__repr__", [](const Device& self) { return "Device('" + to_string(self.place()) + "', " + self.name() + ")"; });

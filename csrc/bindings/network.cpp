@@ -41,8 +41,12 @@ py::typing::Dict<py::str, py::array> run_network(Network& network, const ArrayMa
     if (device) {
       for (auto& [name, tensor] : given) tensor = resident(tensor, device->stream());
     }
-    network.run(given, outputs, device ? device->stream().handle() : nullptr);
-    if (device) ready = device->stream().record();
+    if (device) {
+      device->stream().call([&] { network.run(given, outputs, device->stream().handle()); });
+      ready = device->stream().record();
+    } else {
+      network.run(given, outputs);
+    }
   }
   py::typing::Dict<py::str, py::array> arrays;
   for (const auto& [name, tensor] : outputs) {

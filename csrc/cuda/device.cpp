@@ -2,6 +2,7 @@
 #include "csrc/cuda/device.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <string>
 #include <new>
@@ -32,6 +33,28 @@ class CudaGraph final : public Graph {
   cudaStream_t stream_;
   cudaGraphExec_t graph_;
 };
+
+constexpr std::chrono::milliseconds patience{100};  // of who would record; it may do so a step later
+
+// That the calling thread is inside of a pool's gate, through which it must not go again.
+class Inside {
+ public:
+  explicit Inside(const Pool& pool) : pool_(pool), outer_(std::exchange(innermost, this)) {}
+  ~Inside() { innermost = outer_; }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+  static bool of(const Pool& pool) {
+    const Inside* at = innermost;
+    while (at && &at->pool_ != &pool) at = at->outer_;
+    return at != nullptr;
+  }
+
+ private:
+  const Pool& pool_;
+  const Inside* outer_;
+  static thread_local const Inside* innermost;
+};
+thread_local const Inside* Inside::innermost = nullptr;
 
 // Pieces that pinned memory has room for.
 template <typename Copy>
@@ -308,7 +331,18 @@ void CudaStream::synchronize() {
   check(cudaStreamSynchronize(stream_), "the device failed");
 }
 
+void CudaStream::call(const std::function<void()>& work) {
+  if (Inside::of(*pool_)) return work();
+  const std::shared_lock gate(pool_->gate());
+  const Inside inside(*pool_);
+  work();
+}
+
 std::unique_ptr<Graph> CudaStream::capture(const std::function<void()>& body) {
+  if (Inside::of(*pool_)) throw DeviceBusy("CUDA: a step is not recorded inside of a network");
+  const std::unique_lock gate(pool_->gate(), patience);
+  if (!gate) throw DeviceBusy("CUDA: a step is not recorded while other threads open networks or run them");
+  const Inside inside(*pool_);
   const DeviceScope scope(pool_->index());
   cudaGraph_t graph = nullptr;
   pool_->begin(*handle_);

@@ -7,6 +7,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <vector>
 
 #include "csrc/cuda/memory.h"
@@ -51,6 +52,8 @@ class Pool {
   void begin(StreamHandle& stream);
   cudaError_t end(StreamHandle& stream, cudaGraph_t* graph) noexcept;
   void trim();
+  // Held alone by who records, and together by those who call networks.
+  std::shared_timed_mutex& gate() { return gate_; }
 
  private:
   void free(void* memory, StreamHandle& stream) noexcept;
@@ -60,6 +63,7 @@ class Pool {
   cudaMemPool_t pool_ = nullptr;
   std::shared_ptr<StreamHandle> own_;
   StreamHandle frees_;  // orders frees behind the streams that used the memory, and delays none of them
+  std::shared_timed_mutex gate_;
 };
 
 // Pinned memory through which copies between host and device go, in pieces behind one another.
@@ -107,6 +111,7 @@ class CudaStream final : public Stream {
   void check_within(const Tensor& values, float low, float high, std::int32_t mark) override;
   void end_step(std::size_t index) override;
   void synchronize() override;
+  void call(const std::function<void()>& work) override;
   std::unique_ptr<Graph> capture(const std::function<void()>& body) override;
 
  private:

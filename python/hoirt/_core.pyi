@@ -235,6 +235,11 @@ class Device:
     Where tensors live and kernels run: the CPU or a GPU. Thread-safe.
     """
     def __repr__(self) -> str: ...
+    def call(self, fn: collections.abc.Callable[[], typing.Any]) -> typing.Any:
+        """
+        What `fn()` returns, which opens a network or does the like; no step is recorded meanwhile, whereas what runtimes
+        do then would end a recording.
+        """
     def copy(self, source: numpy.typing.ArrayLike, target: DeviceTensor) -> None:
         """
         The values of an array into a DeviceTensor of its shape and dtype, in the order of stream().

@@ -31,6 +31,7 @@ struct FakeCounts {
   std::atomic<int> captures = 0, launches = 0, downloads = 0, uploads = 0, waits = 0, most_ahead = 0, streams = 0;
   std::atomic<std::int64_t> live_bytes = 0;
   std::atomic<bool> fail_captures = false;
+  std::atomic<int> busy_captures = 0;  // that will not be, as others are at work
 };
 
 class FakeStream;
@@ -191,6 +192,7 @@ class FakeStream final : public Stream {
     recording_ = true;
     recorded_.clear();
     try {
+      if (counts_->busy_captures > 0 && counts_->busy_captures-- > 0) throw DeviceBusy("fake: others are at work");
       body();
       if (counts_->fail_captures) throw BackendError("fake: no capture today");
     } catch (...) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hoirt.backends.choice import Choice, arithmetic_of
+from hoirt.backends.devices import open_device
 from hoirt.backends.interface import Backend, kind_of
 
 if TYPE_CHECKING:
@@ -52,4 +53,8 @@ def open_network(pack: Pack, role: str, choice: Choice, *, threads: int = 0, cac
     if cache:
         kept = cache_path(pack, role, backend, device=device, precision=precision, threads=threads)
     path = str(pack.network_file(role))
-    return backend.open(path, device=device, cache_path=kept, precision=precision, threads=threads)
+
+    def open_it() -> Network:
+        return backend.open(path, device=device, cache_path=kept, precision=precision, threads=threads)
+
+    return open_device(device).call(open_it) if kind_of(device) == "cuda" else open_it()

@@ -1,5 +1,7 @@
 // The CUDA device on a runtime without hardware: memory in the order of streams, captures, errors, the current device.
 #include <atomic>
+#include <chrono>
+#include <future>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -225,6 +227,46 @@ TEST(many_threads_use_a_device) {
   for (std::thread& thread : threads) thread.join();
   rig.own.synchronize();
   CHECK(wrong == 0);
+}
+
+TEST(no_step_is_recorded_while_others_call_a_network) {
+  Rig rig;
+  std::promise<void> called, done;
+  std::thread other([&] {
+    rig.own.call([&] {
+      called.set_value();
+      done.get_future().wait();
+    });
+  });
+  called.get_future().wait();
+  CHECK_THROWS(DeviceBusy, "other threads", rig.run->capture([] {}));
+  rig.run->call([] {});  // that many may
+  done.set_value();
+  other.join();
+  CHECK(rig.run->capture([] {}));
+  // The other way round they wait.
+  std::atomic<bool> recorded = false, late = false;
+  const auto graph = rig.run->capture([&] {
+    other = std::thread([&] { rig.own.call([&] { late = recorded.load(); }); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    rig.run->call([&] { recorded = true; });  // the network's own part in it
+  });
+  other.join();
+  CHECK(late);
+}
+
+TEST(networks_may_call_networks_but_record_nothing) {
+  Rig rig;
+  const std::unique_ptr<Device> another(hoirt_create_device(0));
+  bool done = false;
+  rig.run->call([&] {
+    CHECK_THROWS(DeviceBusy, "inside of a network", rig.own.capture([] {}));
+    another->stream().call([&] { rig.own.call([&] { done = true; }); });
+    CHECK(another->make_stream()->capture([] {}));
+  });
+  CHECK(done && rig.own.capture([] {}));
+  CHECK_THROWS(BackendError, "no", rig.run->call([] { throw BackendError("no"); }));
+  CHECK(rig.run->capture([] {}));
 }
 
 TEST(what_breaks_the_rules_is_counted) {

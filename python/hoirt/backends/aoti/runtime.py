@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hoirt.backends.aoti import store
 from hoirt.backends.aoti.store import Package
+from hoirt.backends.aoti.thread import in_torch_thread
 from hoirt.backends.interface import kind_of
 from hoirt.backends.python_network import make_network
 from hoirt.errors import BackendError, InputError
 
 if TYPE_CHECKING:
     from hoirt._core import Network, Port
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def open_packages(folder: Path, packages: Sequence[Package], device: str, *, name: str) -> Network:
@@ -37,35 +43,46 @@ def _ports(values: Sequence[store.Value]) -> list[Port]:
 class Runner:
     """The function of a network; see python_network.Enqueue. Packages are loaded when they are first needed.
 
-    On a GPU everything runs on the caller's stream. Memory comes from a pool of that stream: once a shape has
-    run, another run of it allocates nothing, so that it may be captured, and what a captured graph uses is
-    reused by later work on the same stream only.
+    On a GPU everything is enqueued by torch's thread, on the caller's stream. Memory comes from a pool of
+    that stream: once a shape has run, another run of it allocates nothing, so that it may be captured, and
+    what a captured graph uses is reused by later work on the same stream only.
     """
+
+    _on_gpus: ClassVar[weakref.WeakSet[Runner]] = weakref.WeakSet()
 
     def __init__(self, folder: Path, packages: Sequence[Package], device: str, name: str) -> None:
         self._folder, self._packages, self._device, self._name = folder, packages, device, name
         self._loaded: dict[int, list[Any]] = {}
-        self._lock = (
-            threading.Lock()
-        )  # a package is not reentrant; on a GPU it is held while work is enqueued
+        self._lock = threading.Lock()  # a package is not reentrant
         self._pools: dict[int, Any] = {}
-        self._side: Any = None
-        self._load(0)
+        self._sides: dict[int, Any] = {}
+        if kind_of(device) == "cuda":
+            Runner._on_gpus.add(self)
+        self._do(self._load, 0)
 
     def __call__(self, inputs: dict[str, Any], outputs: dict[str, Any], stream: int) -> dict[str, Any] | None:
+        return self._do(self._enqueue, self._fitting(inputs), inputs, outputs, stream)
+
+    def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if kind_of(self._device) == "cuda":
+            return in_torch_thread(work, *args, **kwargs)
+        return work(*args, **kwargs)
+
+    def _enqueue(
+        self, number: int, inputs: dict[str, Any], outputs: dict[str, Any], stream: int
+    ) -> dict[str, Any]:
         import torch
 
-        number = self._fitting(inputs)
         with torch.inference_mode(), self._lock, self._on(stream):
             try:
                 values = {name: _tensor(array) for name, array in inputs.items()}
-                self._run(number, values)
+                self._run(number, values, stream)
                 for name, array in outputs.items():
                     if array is not None:
                         _tensor(array).copy_(values[name])
+                return {name: values[name].contiguous() for name, array in outputs.items() if array is None}
             except RuntimeError as error:
                 raise BackendError(f"{self._name}: {error}") from error
-            return {name: values[name].contiguous() for name, array in outputs.items() if array is None}
 
     def __del__(self) -> None:
         if sys.is_finalizing():  # nothing can be imported any more, and all memory goes
@@ -75,6 +92,9 @@ class Runner:
 
             self._loaded.clear()
             self._pools.clear()
+            Runner._on_gpus.discard(self)
+            if torch.cuda.is_initialized() and not Runner._on_gpus and not _graphs_of_torch():
+                torch._C._cuda_clearCublasWorkspaces()
             torch.cuda.empty_cache()
 
     def _fitting(self, inputs: Mapping[str, Any]) -> int:
@@ -95,7 +115,7 @@ class Runner:
             self._loaded[number] = [_load(path, self._device) for path in paths]
         return self._loaded[number]
 
-    def _run(self, number: int, values: dict[str, Any]) -> None:
+    def _run(self, number: int, values: dict[str, Any], stream: int) -> None:
         """Adds the outputs of all parts to `values`."""
         package, loaded = self._packages[number], self._load(number)
 
@@ -108,13 +128,15 @@ class Runner:
             import torch
 
             main = torch.cuda.current_stream()
-            self._side = self._side or torch.cuda.Stream(self._device)
-            self._side.wait_stream(main)
-            with torch.cuda.stream(self._side):
+            if stream not in self._sides:
+                self._sides[stream] = torch.cuda.Stream(self._device)
+            side = self._sides[stream]
+            side.wait_stream(main)
+            with torch.cuda.stream(side):
                 run(0)
             run(1)
             # The side stream's memory is used again by its next run only, which waits for this stream.
-            main.wait_stream(self._side)
+            main.wait_stream(side)
             run(2)
         else:
             for i in range(len(package.parts)):
@@ -135,6 +157,13 @@ class Runner:
         cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
         with torch.cuda.stream(external), pool, cudnn:
             yield
+
+
+def _graphs_of_torch() -> bool:
+    """Whether the process holds CUDA graphs of torch's own, which may use the workspaces of cuBLAS."""
+    import torch
+
+    return any(issubclass(type(kept), torch.cuda.CUDAGraph) for kept in gc.get_objects())
 
 
 def share_cpp_library() -> None:

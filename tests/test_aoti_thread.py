@@ -1,0 +1,157 @@
+"""Packages on a GPU run in one thread, with torch.cuda played; what torch keeps goes with the last one."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_torch_cuda import FakeCuda
+from hoirt import BackendError
+from hoirt.backends.aoti import runtime, store
+from hoirt.backends.aoti.runtime import Runner
+from hoirt.backends.aoti.thread import in_torch_thread
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+class Double:
+    """A loaded package that doubles its input, and what happened to it."""
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+        self.fails = False
+
+    def run(self, given: list[torch.Tensor]) -> list[torch.Tensor]:
+        self.threads.add(threading.current_thread().name)
+        if self.fails:
+            raise RuntimeError("CUDA error: no luck")
+        return [2 * given[0]]
+
+
+Make = Callable[[str], tuple[Runner, Double]]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Runners of a package on a device of that name."""
+    FakeCuda(monkeypatch)
+    path = tmp_path / "double.pt2"
+    path.write_bytes(b"package")
+    value = store.Value("x", (-1, 3), "float32")
+    result = store.Value("y", (-1, 3), "float32")
+    package = store.Package("key", (value,), (result,), (store.part_of(path, ["x"], ["y"]),))
+
+    def made(device: str) -> tuple[Runner, Double]:
+        double = Double()
+
+        def load(path: Path, device: str) -> Double:
+            double.threads.add(threading.current_thread().name)
+            return double
+
+        monkeypatch.setattr(runtime, "_load", load)
+        return Runner(tmp_path, [package], device, "double.onnx"), double
+
+    return made
+
+
+def test_all_work_on_a_gpu_is_done_by_one_thread(make: Make) -> None:
+    runner, double = make("cuda:0")
+    with ThreadPoolExecutor(4) as callers:
+        for made in callers.map(lambda stream: runner({"x": X}, {"y": None}, stream), range(1, 9)):
+            np.testing.assert_array_equal(made["y"], 2 * X)
+    assert double.threads == {"hoirt-torch_0"}
+    here, double = make("cpu")
+    here({"x": X}, {"y": None}, 0)
+    assert double.threads == {threading.current_thread().name}
+
+
+def test_what_torch_raises_is_a_backend_error(make: Make) -> None:
+    runner, double = make("cuda:0")
+    double.fails = True
+    with pytest.raises(BackendError, match=r"double\.onnx: CUDA error: no luck"):
+        runner({"x": X}, {"y": None}, 1)
+    double.fails = False
+    target = np.empty_like(X)
+    assert runner({"x": X}, {"y": target}, 1) == {}
+    np.testing.assert_array_equal(target, 2 * X)
+
+
+class Graph:
+    """Stands for torch.cuda.CUDAGraph."""
+
+
+def test_workspaces_go_with_the_last_runner(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()  # those of other tests
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("cache"))
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: calls.append("all"), raising=False)
+    first, second, on_cpu = (make(device)[0] for device in ("cuda:0", "cuda:0", "cpu"))
+    for runner in (first, second):
+        runner({"x": X}, {"y": None}, 1)
+    del runner, first
+    assert calls == ["cache"]
+    del second
+    assert calls == ["cache", "all", "cache"]
+    third = make("cuda:0")[0]
+    third({"x": X}, {"y": None}, 1)
+    kept = Graph()  # a caller's own, whose replays write into a workspace
+    del third
+    assert calls == ["cache", "all", "cache", "cache"]
+    del kept, on_cpu
+
+
+def test_errors_come_back() -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match=r"^no$"):
+        in_torch_thread(fail)
+    assert in_torch_thread(max, 2, 3) == 3
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupted_wait_ends_after_the_work() -> None:
+    ended: list[bool] = []
+    go_on = threading.Event()
+
+    def work() -> None:
+        interrupt()
+        ended.append(go_on.wait(0.2))
+
+    with pytest.raises(KeyboardInterrupt):
+        in_torch_thread(work)
+    assert ended == [False]
+
+
+def test_work_that_has_not_begun_is_called_off() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[Any] = []
+
+    def occupy() -> None:
+        begun.set()
+        go_on.wait(10)
+
+    other = threading.Thread(target=in_torch_thread, args=(occupy,))
+    other.start()
+    begun.wait()
+    threading.Timer(0.1, interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        in_torch_thread(done.append, 1)
+    go_on.set()
+    other.join()
+    in_torch_thread(done.append, 2)
+    assert done == [2]
