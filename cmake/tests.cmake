@@ -20,11 +20,14 @@ add_custom_target(hoirt_checks DEPENDS hoirt_tests)  # what is run after a build
 # The CUDA device on a runtime without hardware: it needs CUDA's headers, and links none of its libraries.
 if(TARGET hoirt_cuda)
   add_executable(hoirt_cuda_tests tests/cpp/main.cpp tests/cpp/cuda/test_device.cpp tests/cpp/cuda/idle_launches.cpp
-    tests/cpp/cuda/fake_streams.cpp tests/cpp/cuda/fake_memory.cpp csrc/cuda/device.cpp csrc/cuda/memory.cpp)
+    tests/cpp/cuda/fake_streams.cpp tests/cpp/cuda/fake_memory.cpp tests/cpp/cuda/fake_limits.cpp
+    csrc/cuda/device.cpp csrc/cuda/memory.cpp)
   target_link_libraries(hoirt_cuda_tests PRIVATE hoirt_engine)
   target_include_directories(hoirt_cuda_tests SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   add_test(NAME cuda COMMAND hoirt_cuda_tests)
   add_dependencies(hoirt_checks hoirt_cuda_tests)
+  add_subdirectory(tests/cpp/cuda/torch)
+  add_dependencies(hoirt_checks hoirt_played_torch)
   if(COMMAND pybind11_add_module)
     add_subdirectory(tests/cpp/cuda/played)
     add_dependencies(hoirt_checks hoirt_played_cuda)

@@ -147,6 +147,30 @@ def test_products_of_one_value_are_joined(tmp_path: Path) -> None:
     assert [len(node.outputs) for node in graph.nodes if node.op == "Split"] == [3]
 
 
+def test_comparisons(tmp_path: Path) -> None:
+    """As the masks of text encoders are made of, by some versions of their exporter."""
+    names = ["Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"]
+    nodes = [helper.make_node(name, ["x", "y"], [name]) for name in names]
+    nodes += [
+        helper.make_node("IsNaN", ["x"], ["nan"]),
+        helper.make_node("Not", ["nan"], ["number"]),
+        helper.make_node("And", ["number", "LessOrEqual"], ["both"]),
+        helper.make_node("Or", ["nan", "Greater"], ["either"]),
+        helper.make_node("Less", ["x", "one"], ["small"]),
+    ]
+    told = [*names, "nan", "number", "both", "either", "small"]
+    nodes += [helper.make_node("Where", [name, "x", "y"], [f"{name}_"]) for name in told]
+    outputs = [value(f"{name}_", [2, 3]) for name in told]
+    weights = {"one": np.array([1], np.float32)}
+    path = save(tmp_path / "net.onnx", nodes, [value("x", [2, 3]), value("y", [2, 3])], outputs, weights)
+    x = np.array([[1, 2, np.nan], [0, -1, 3]], np.float32)
+    y = np.array([[1, 3, 2], [-1, -1, np.nan]], np.float32)
+    wanted = backends.load("onnxruntime").open(str(path), threads=1).run({"x": x, "y": y})
+    graph = rewrite(read_graph(path))
+    for port, found in zip(graph.outputs, OnnxModule(graph)(*map(torch.from_numpy, (x, y))), strict=True):
+        np.testing.assert_array_equal(found.numpy(), wanted[port.name], err_msg=port.name)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(("precision", "limit"), [("bf16", 0.05), ("fp16", 0.01), ("fp8", 0.2)])
 def test_narrow_arithmetic(precision: str, limit: float, channels_last: bool) -> None:

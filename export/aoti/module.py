@@ -48,6 +48,7 @@ class OnnxModule(nn.Module):
             raise PackError(f"operators that cannot be compiled: {', '.join(sorted(missing))}")
         self.graph = graph
         self.compute = COMPUTE[precision]
+        self._device = device
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._extents = extents_of(graph)
         self._numbers: dict[str, Any] = {}  # small constants as numbers
@@ -68,8 +69,9 @@ class OnnxModule(nn.Module):
         def look(name: str) -> Any:
             return values[name] if name in values else self._constant(name)
 
-        for node in self._nodes:
-            self._run(node, look, values)
+        with torch.device(self._device):  # for what is made of extents
+            for node in self._nodes:
+                self._run(node, look, values)
         return tuple(self._laid_out(look(port.name).to(port.dtype), port) for port in self.graph.outputs)
 
     def _laid_out(self, tensor: Tensor, port: Port) -> Tensor:

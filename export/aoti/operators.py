@@ -99,7 +99,14 @@ for _name, _function in {
     "Cos": torch.cos,
     "MatMul": torch.matmul,
     "Equal": lambda a, b: torch.eq(tensor_of(a), b),
-    "GreaterOrEqual": lambda a, b: torch.ge(tensor_of(a), b),
+    "Greater": lambda a, b: torch.gt(tensor_of(a), operand(b)),
+    "GreaterOrEqual": lambda a, b: torch.ge(tensor_of(a), operand(b)),
+    "Less": lambda a, b: torch.lt(tensor_of(a), operand(b)),
+    "LessOrEqual": lambda a, b: torch.le(tensor_of(a), operand(b)),
+    "IsNaN": lambda a: torch.isnan(tensor_of(a)),
+    "And": lambda a, b: torch.logical_and(tensor_of(a), tensor_of(b)),
+    "Or": lambda a, b: torch.logical_or(tensor_of(a), tensor_of(b)),
+    "Not": lambda a: torch.logical_not(tensor_of(a)),
 }.items():
     _simple(_name, _function)
 

@@ -20,7 +20,12 @@
 namespace hoirt::test::runtime {
 namespace {
 
-constexpr int before_written = 0xFF, after_freed = 0xDB;  // no numbers, and large ones
+#ifdef HOIRT_PLAYED_TORCH
+constexpr int before_written = 0;  // torch's kernels write nothing, and zeros are finite
+#else
+constexpr int before_written = 0xFF;  // no numbers
+#endif
+constexpr int after_freed = 0xDB;  // large ones
 constexpr std::size_t total_memory = std::size_t{1} << 36, most_kept = std::size_t{1} << 26;
 constexpr auto alignment = std::align_val_t{256};
 
@@ -187,6 +192,15 @@ cudaError_t cudaFreeHost(void* address) {
   const Lock lock(state().mutex);
   memory().pinned.erase(static_cast<const std::byte*>(address));
   return std::free(address), cudaSuccess;
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* address) {
+  const Lock lock(state().mutex);
+  *attributes = {};
+  if (is_device(address)) attributes->type = cudaMemoryTypeDevice;
+  else attributes->type = is_pinned(address) ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered;
+  attributes->devicePointer = attributes->hostPointer = const_cast<void*>(address);
+  return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void* address, int value, std::size_t bytes, cudaStream_t stream) {

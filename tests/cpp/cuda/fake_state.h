@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -10,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,18 +26,31 @@ struct CUgraphExec_st {
 };
 struct CUmemPoolHandle_st {};
 
+// A graph that is recorded, by the stream that began it and by those that wait for its events.
+struct Capture {
+  std::vector<Work> work;  // one order that keeps to all waits: that of the calls
+  std::vector<CUstream_st*> streams;
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  bool broken = false, ended = false;
+};
 struct CUstream_st {
   std::deque<Work> pending;
   bool busy = false;  // some thread does a piece of its work
   std::thread::id worker;
-  bool capturing = false, broken = false;
-  std::vector<Work> captured;
+  std::shared_ptr<Capture> capture;
+  std::size_t recorded = 0, joined = 0;  // pieces of its work in the capture, and those that another stream waits for
 };
-// A point in a stream: once its work is done, `reached` is set.
+// A point in a stream, at which its work arrives.
+struct Point {
+  bool reached = false;
+  std::chrono::steady_clock::time_point when;
+};
 struct CUevent_st {
-  std::shared_ptr<bool> reached = std::make_shared<bool>(true);
+  std::shared_ptr<Point> point = std::make_shared<Point>(true);
   CUstream_st* stream = nullptr;
-  bool captured = false;
+  std::shared_ptr<Capture> capture;  // in which it was recorded, after so many pieces of the stream's work
+  std::size_t recorded = 0;
+  int asked = 0;  // in vain
 };
 
 namespace hoirt::test::runtime {
@@ -52,6 +67,7 @@ struct State {
   std::vector<std::string> faults;
   std::map<std::string, Failure> failures;
   std::map<int, CUstream_st> default_streams;
+  std::set<CUstream_st*> streams;  // the others
   int waits = 0, graph_size = 0;
 };
 State& state();
@@ -70,5 +86,8 @@ void run(Lock& lock, CUstream_st& stream, const std::function<bool()>& enough);
 void run_all(Lock& lock, CUstream_st& stream);
 // What waits, or belongs to no graph, ends the capture of the stream.
 cudaError_t outside(CUstream_st& stream, const std::string& what);
+cudaError_t outside(Capture* capture, const std::string& what);
+// What other threads' captures may forbid to this one, by the modes of both.
+cudaError_t outside_of_all(const std::string& what);
 
 }  // namespace hoirt::test::runtime

@@ -1,5 +1,7 @@
-// Devices, errors, streams, events, captures and graphs of the fake runtime.
-#include <cstring>
+// Errors, streams, events, captures and graphs of the fake runtime.
+#include <algorithm>
+#include <chrono>
+#include <memory>
 #include <utility>
 
 #include "tests/cpp/cuda/fake_runtime.h"
@@ -10,6 +12,23 @@ namespace {
 
 thread_local cudaError_t last = cudaSuccess;
 thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+
+// The stream waits for an event of a capture, and becomes a part of that.
+cudaError_t join(CUstream_st& stream, CUevent_st& event) {
+  const std::shared_ptr<Capture>& capture = event.capture;
+  if (capture->ended || (stream.capture && stream.capture != capture)) {
+    capture->broken = true;
+    if (stream.capture) stream.capture->broken = true;
+    state().faults.emplace_back("a wait for an event of another capture");
+    return give(cudaErrorStreamCaptureMerge);
+  }
+  if (!stream.capture) {
+    stream.capture = capture;
+    capture->streams.push_back(&stream);
+  }
+  if (event.stream != &stream) event.stream->joined = std::max(event.stream->joined, event.recorded);
+  return cudaSuccess;
+}
 
 }  // namespace
 
@@ -42,8 +61,9 @@ CUstream_st& stream_of(cudaStream_t stream) {
 }
 
 void enqueue(CUstream_st& stream, Work work) {
-  if (stream.capturing) stream.captured.push_back(std::move(work));
-  else stream.pending.push_back(std::move(work));
+  if (!stream.capture) return stream.pending.push_back(std::move(work));
+  stream.capture->work.push_back(std::move(work));
+  ++stream.recorded;
 }
 
 void run(Lock& lock, CUstream_st& stream, const std::function<bool()>& enough) {
@@ -70,11 +90,20 @@ void run_all(Lock& lock, CUstream_st& stream) {
   run(lock, stream, [&stream] { return stream.pending.empty() && !stream.busy; });
 }
 
-cudaError_t outside(CUstream_st& stream, const std::string& what) {
-  if (!stream.capturing) return cudaSuccess;
-  stream.broken = true;
+cudaError_t outside(Capture* capture, const std::string& what) {
+  if (!capture) return cudaSuccess;
+  capture->broken = true;
   state().faults.push_back(what + " in a capture");
   return give(cudaErrorStreamCaptureUnsupported);
+}
+cudaError_t outside(CUstream_st& stream, const std::string& what) { return outside(stream.capture.get(), what); }
+cudaError_t outside_of_all(const std::string& what) {
+  if (capture_mode == cudaStreamCaptureModeRelaxed) return cudaSuccess;
+  for (const CUstream_st* stream : state().streams) {
+    const bool forbids = stream->capture && stream->capture->mode == cudaStreamCaptureModeGlobal;
+    if (forbids) return outside(stream->capture.get(), what);
+  }
+  return cudaSuccess;
 }
 
 std::vector<std::string> take_faults() {
@@ -111,7 +140,7 @@ cudaError_t launch(cudaStream_t stream, std::function<void()> kernel) {
 }
 bool is_recording(cudaStream_t stream) {
   const Lock lock(state().mutex);
-  return stream_of(stream).capturing;
+  return stream_of(stream).capture != nullptr;
 }
 
 }  // namespace hoirt::test::runtime
@@ -119,28 +148,28 @@ bool is_recording(cudaStream_t stream) {
 using namespace hoirt::test::runtime;
 
 extern "C" {
-cudaError_t cudaGetDeviceCount(int* count) { return *count = 2, cudaSuccess; }
 cudaError_t cudaGetDevice(int* device) { return *device = current_device(), cudaSuccess; }
 cudaError_t cudaSetDevice(int device) { return current_device() = device, cudaSuccess; }
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
   return std::swap(*mode, capture_mode), cudaSuccess;
 }
 cudaError_t cudaGetLastError() { return std::exchange(last, cudaSuccess); }
-const char* cudaGetErrorString(cudaError_t) { return "fake"; }
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = 1, cudaSuccess; }
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  return std::strcpy(properties->name, "fake"), cudaSuccess;
-}
 cudaError_t cudaDeviceGraphMemTrim(int) { return cudaSuccess; }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   const Lock lock(state().mutex);
   if (const cudaError_t error = injected("cudaStreamCreateWithFlags")) return error;
-  return *stream = new CUstream_st, cudaSuccess;
+  state().streams.insert(*stream = new CUstream_st);
+  return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   Lock lock(state().mutex);
   run_all(lock, *stream);
+  if (const auto capture = stream->capture) {
+    outside(*stream, "a stream was destroyed");
+    std::erase(capture->streams, stream);
+  }
+  state().streams.erase(stream);
   return delete stream, cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
@@ -159,20 +188,15 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t to, cudaEvent_t event, unsigned) {
   const Lock lock(state().mutex);
   if (const cudaError_t error = injected("cudaStreamWaitEvent")) return error;
   CUstream_st& stream = stream_of(to);
-  if (event->captured) {
-    if (event->stream != &stream) {
-      event->stream->broken = true;
-      state().faults.emplace_back("a stream joined a capture");
-    }
-  } else if (stream.capturing) {
-    stream.broken = true;
+  if (event->capture) return join(stream, *event);
+  if (stream.capture) {
+    stream.capture->broken = true;
     return give(cudaErrorStreamCaptureIsolation);
-  } else {
-    enqueue(stream, [reached = event->reached, from = event->stream] {
-      Lock waiting(state().mutex);
-      if (!*reached) run(waiting, *from, [&reached] { return *reached; });
-    });
   }
+  enqueue(stream, [point = event->point, from = event->stream] {
+    Lock waiting(state().mutex);
+    if (!point->reached) run(waiting, *from, [&point] { return point->reached; });
+  });
   return cudaSuccess;
 }
 
@@ -186,38 +210,60 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(state().mutex);
   if (const cudaError_t error = injected("cudaEventRecord")) return error;
   event->stream = &stream_of(stream);
-  event->captured = event->stream->capturing;
-  event->reached = std::make_shared<bool>(false);
-  enqueue(*event->stream, [reached = event->reached] {
+  event->capture = event->stream->capture;
+  event->recorded = event->stream->recorded;
+  event->asked = 0;
+  event->point = std::make_shared<Point>();
+  if (event->capture) return cudaSuccess;
+  enqueue(*event->stream, [point = event->point] {
     const Lock writing(state().mutex);
-    *reached = true;
+    *point = {true, std::chrono::steady_clock::now()};
   });
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  const Lock lock(state().mutex);
-  return *event->reached ? cudaSuccess : give(cudaErrorNotReady);
+  constexpr int patience = 50;  // whoever asks in a loop must not do so for ever
+  Lock lock(state().mutex);
+  if (const cudaError_t error = outside(event->capture.get(), "a question to an event")) return error;
+  if (const cudaError_t error = outside_of_all("a question to an event")) return error;
+  const std::shared_ptr<Point> point = event->point;
+  if (!point->reached && ++event->asked > patience) run(lock, *event->stream, [&point] { return point->reached; });
+  return point->reached ? cudaSuccess : give(cudaErrorNotReady);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   Lock lock(state().mutex);
   if (const cudaError_t error = injected("cudaEventSynchronize")) return error;
-  const std::shared_ptr<bool> reached = event->reached;
-  if (!*reached) run(lock, *event->stream, [&reached] { return *reached; });
+  if (const cudaError_t error = outside(event->capture.get(), "a wait for an event")) return error;
+  const std::shared_ptr<Point> point = event->point;
+  if (!point->reached) run(lock, *event->stream, [&point] { return point->reached; });
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   const Lock lock(state().mutex);
   if (const cudaError_t error = injected("cudaStreamBeginCapture")) return error;
-  return stream->capturing = true, stream->broken = false, stream->captured.clear(), cudaSuccess;
+  if (stream->capture) return give(cudaErrorIllegalState);
+  stream->capture = std::make_shared<Capture>();
+  stream->capture->mode = mode;
+  stream->capture->streams = {stream};
+  return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const Lock lock(state().mutex);
-  stream->capturing = false;
   *graph = nullptr;
+  const std::shared_ptr<Capture> capture = stream->capture;
+  if (!capture || capture->streams.front() != stream) return give(cudaErrorStreamCaptureUnmatched);
+  capture->ended = true;
+  bool joined = true;
+  for (CUstream_st* part : capture->streams) {
+    joined = joined && (part == stream || part->joined == part->recorded);
+    part->capture = nullptr;
+    part->recorded = part->joined = 0;
+  }
   if (const cudaError_t error = injected("cudaStreamEndCapture")) return error;
-  if (stream->broken) return give(cudaErrorStreamCaptureInvalidated);
-  *graph = new CUgraph_st{std::exchange(stream->captured, {})};
+  if (capture->broken) return give(cudaErrorStreamCaptureInvalidated);
+  if (!joined) return give(cudaErrorStreamCaptureUnjoined);
+  *graph = new CUgraph_st{std::move(capture->work)};
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long) {

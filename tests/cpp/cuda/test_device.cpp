@@ -269,6 +269,52 @@ TEST(networks_may_call_networks_but_record_nothing) {
   CHECK(rig.run->capture([] {}));
 }
 
+TEST(captures_of_the_stand_in_fork_and_join) {
+  cudaStream_t main = nullptr, side = nullptr, third = nullptr;
+  cudaEvent_t forked = nullptr, done = nullptr;
+  for (cudaStream_t* stream : {&main, &side, &third}) cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
+  for (cudaEvent_t* event : {&forked, &done}) cudaEventCreateWithFlags(event, cudaEventDisableTiming);
+  std::string order;
+  const auto add = [&](cudaStream_t stream, char name) {
+    runtime::enqueue(stream, [&order, name] { order += name; });
+  };
+  const auto record = [&](bool joins) {
+    cudaStreamBeginCapture(main, cudaStreamCaptureModeRelaxed);
+    add(main, 'a');
+    cudaEventRecord(forked, main);
+    CHECK(cudaStreamWaitEvent(side, forked, 0) == cudaSuccess && runtime::is_recording(side));
+    add(side, 'b');
+    cudaEventRecord(done, side);
+    if (joins) CHECK(cudaStreamWaitEvent(main, done, 0) == cudaSuccess);
+    add(main, 'c');
+  };
+  cudaGraph_t graph = nullptr;
+  record(true);
+  CHECK(runtime::is_recording(side) && cudaStreamEndCapture(side, &graph) == cudaErrorStreamCaptureUnmatched);
+  CHECK(cudaStreamEndCapture(main, &graph) == cudaSuccess && !runtime::is_recording(side));
+  cudaGraphExec_t made = nullptr;
+  cudaGraphInstantiate(&made, graph, 0);
+  for (int again = 0; again < 2; ++again) cudaGraphLaunch(made, third);
+  cudaStreamSynchronize(third);
+  CHECK(order == "abcabc" && runtime::take_faults().empty());
+  cudaGraphExecDestroy(made);
+  cudaGraphDestroy(graph);
+  record(false);
+  CHECK(cudaStreamEndCapture(main, &graph) == cudaErrorStreamCaptureUnjoined && !graph);
+  // A stream cannot be part of two, nor may one wait for what belongs to a graph.
+  record(true);
+  cudaStreamBeginCapture(third, cudaStreamCaptureModeRelaxed);
+  CHECK(cudaStreamWaitEvent(third, done, 0) == cudaErrorStreamCaptureMerge && runtime::take_faults().size() == 1);
+  CHECK(cudaEventSynchronize(done) != cudaSuccess && cudaEventQuery(done) != cudaSuccess);
+  CHECK(runtime::take_faults().size() == 2);
+  for (cudaStream_t stream : {main, third}) {
+    CHECK(cudaStreamEndCapture(stream, &graph) == cudaErrorStreamCaptureInvalidated);
+  }
+  for (cudaEvent_t event : {forked, done}) cudaEventDestroy(event);
+  for (cudaStream_t stream : {main, side, third}) cudaStreamDestroy(stream);
+  cudaGetLastError();
+}
+
 TEST(what_breaks_the_rules_is_counted) {
   const std::unique_ptr<Device> device(hoirt_create_device(0));
   const std::unique_ptr<Stream> run = device->make_stream();

@@ -1,0 +1,107 @@
+"""aoti with PyTorch's CUDA build on a GPU that the CPU plays: what is computed means nothing, but threads,
+streams, recordings and memory are torch's and hoirt's own. `tools/played_torch.py` says how it is run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+from pathlib import Path
+from typing import Any
+
+import hoirt
+import numpy as np
+import pytest
+import torch
+from hoirt.backends.devices import open_device
+
+PLAYED = torch.cuda.is_available() and torch.cuda.get_device_name() == "played by the CPU"
+WORKSPACE = 1 << 22  # cuBLAS', at the least
+pytestmark = pytest.mark.skipif(not PLAYED, reason="torch is not on a played GPU; tools/played_torch.py is")
+
+
+@pytest.fixture(params=[1, 2])
+def refiner(request: pytest.FixtureRequest, random_pack: Path) -> hoirt.Refiner:
+    """Of packages that run on one stream, or on two."""
+    from export.aoti.pack import Options, compile_pack
+
+    compile_pack(random_pack, Options(device="cuda:0", precision="bf16", streams=request.param))
+    torch._C._cuda_clearCublasWorkspaces()  # of the trials
+    gc.collect()
+    return hoirt.Refiner(random_pack, device="cuda", backend="aoti", precision="bf16")
+
+
+def repair(refiner: hoirt.Refiner) -> Any:
+    """Where the networks find nothing, as nothing is computed: a told region."""
+    mask = np.zeros((64, 64), np.uint8)
+    mask[16:48, 16:48] = 255
+    return refiner(np.full((64, 64, 3), 90, np.uint8), mask=mask, depth=mask // 2)
+
+
+def test_threads_share_the_networks(refiner: hoirt.Refiner) -> None:
+    """Each begins with streams of its own, so that one records while others run for the first time."""
+    results: list[str] = []
+
+    def work() -> None:
+        for _ in range(3):
+            results.append(repair(refiner).status)
+
+    for _ in range(3):
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        refiner.unload()
+    assert results == ["refined"] * 36
+
+
+def held(refiner: hoirt.Refiner) -> int:
+    """Bytes that torch holds once the refiner is closed."""
+    refiner.unload()
+    return torch.cuda.memory_allocated()
+
+
+def test_unload_leaves_nothing_to_torch(refiner: hoirt.Refiner) -> None:
+    before = held(refiner)
+    for again in range(2):
+        taken = {repair(refiner).status: torch.cuda.memory_allocated() for _ in range(1 + 5 * again)}
+        assert taken["refined"] > before + WORKSPACE
+        assert held(refiner) == before
+
+
+def test_repairs_take_no_more_memory_each_time(refiner: hoirt.Refiner) -> None:
+    repair(refiner)
+    first = torch.cuda.memory_allocated()
+    for _ in range(5):
+        repair(refiner)
+    assert torch.cuda.memory_allocated() == first
+
+
+def test_graphs_of_torchs_own_keep_their_workspace(refiner: hoirt.Refiner) -> None:
+    before = held(refiner)
+    x = torch.ones(64, 64, device="cuda", dtype=torch.bfloat16)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = x @ x
+    repair(refiner)
+    assert held(refiner) > before + WORKSPACE
+    del graph, x, y
+    repair(refiner)
+    assert held(refiner) == before
+
+
+def test_waiting_for_the_device_ends_a_recording() -> None:
+    """The rule that the others are about."""
+    stream = open_device("cuda:0").stream()
+    with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin(capture_error_mode="relaxed")
+        with pytest.raises(RuntimeError):
+            torch.cuda.synchronize()
+        with pytest.raises(RuntimeError):
+            graph.capture_end()
+    library = ctypes.CDLL(None)
+    library.hoirt_played_torch_faults.restype = ctypes.c_char_p
+    assert b"a wait for the device" in library.hoirt_played_torch_faults()
