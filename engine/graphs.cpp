@@ -23,7 +23,9 @@ bool GraphCache::run(Stream& stream, const std::function<Key()>& key, const std:
   }
   entries_.splice(entries_.begin(), entries_, found);
   Entry& entry = entries_.front();
-  if (!entry.graph && entry.failures < most_failures) {
+  if (entry.pause > 0) {
+    --entry.pause;
+  } else if (!entry.graph && entry.failures < most_failures) {
     ++entry.failures;
     try {
       entry.graph = stream.capture(body);
@@ -33,6 +35,8 @@ bool GraphCache::run(Stream& stream, const std::function<Key()>& key, const std:
     } catch (const DeviceBusy& busy) {
       --entry.failures;
       entry.failure = busy.what();
+      entry.pause = entry.next_pause;
+      entry.next_pause = std::min(2 * entry.next_pause, longest_pause);
     } catch (const std::exception& error) {
       entry.failure = *error.what() ? error.what() : "the step could not be recorded";
     }

@@ -19,7 +19,8 @@ class GraphCache {
 
   // Enqueues `body` on the stream: directly when its key is new, as the key may settle only then; else recorded, or as
   // recorded before. If it cannot be recorded it is enqueued directly, and recorded the next time, until that has failed
-  // `most_failures` times. Throws what `body` throws when it is enqueued directly. True if a graph was launched.
+  // `most_failures` times; a busy device is asked less and less often. Throws what `body` throws when it is enqueued
+  // directly. True if a graph was launched.
   bool run(Stream& stream, const std::function<Key()>& key, const std::function<void()>& body);
 
   // Why the last work was not launched as a graph, although it had run before; else "".
@@ -27,7 +28,7 @@ class GraphCache {
   std::size_t size() const { return entries_.size(); }
 
   static constexpr std::size_t most = 16;  // keys; the one used longest ago goes first
-  static constexpr int most_failures = 3;
+  static constexpr int most_failures = 3, longest_pause = 64;
 
  private:
   struct Entry {
@@ -35,6 +36,7 @@ class GraphCache {
     std::unique_ptr<Graph> graph;  // null: not recorded yet
     std::string failure;           // why it was not, the last time
     int failures = 0;
+    int pause = 0, next_pause = 1;  // times until a busy device is asked again
   };
 
   std::list<Entry> entries_;  // most recently used first

@@ -94,6 +94,32 @@ def test_what_cannot_be_captured_runs_all_the_same(place: str) -> None:
     np.testing.assert_array_equal(values(plain.latents), wanted)
 
 
+def test_steps_are_not_recorded_while_others_use_the_device(place: str) -> None:
+    if place == "cpu":
+        pytest.skip("the CPU captures nothing")
+    loop = Network(place).loop()
+    busy = device(place).call(lambda: loop.run(**arguments(8)))
+    assert busy.graphs == 0 and "inside of a network" in busy.graph_reason
+    begun, go_on = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        begun.set()
+        go_on.wait(10)
+
+    other = threading.Thread(target=device(place).call, args=(occupy,))
+    other.start()
+    begun.wait()
+    beside = Network(place).loop().run(**arguments(8))
+    go_on.set()
+    other.join()
+    assert beside.graphs == 0 and "other threads" in beside.graph_reason
+    for _ in range(3):
+        free = loop.run(**arguments(8))
+    assert free.graphs == 8 and free.graph_reason == ""
+    for result in (busy, beside):
+        np.testing.assert_array_equal(values(result.latents), values(free.latents))
+
+
 def test_what_is_not_finite_is_reported(place: str) -> None:
     given = arguments(8)
     given["table"].B[5] = 1e300

@@ -34,7 +34,7 @@ class CudaGraph final : public Graph {
   cudaGraphExec_t graph_;
 };
 
-constexpr std::chrono::milliseconds patience{100};  // of who would record; it may do so a step later
+constexpr std::chrono::milliseconds patience{20};  // of who would record; it may do so a step later
 
 // That the calling thread is inside of a pool's gate, through which it must not go again.
 class Inside {
