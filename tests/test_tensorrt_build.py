@@ -12,8 +12,9 @@ from typing import Any
 import fake_tensorrt
 import pytest
 from hoirt import BackendError, Cancelled, CancelToken, InputError, OutOfMemory, PackError
-from hoirt.backends import interface, registry
+from hoirt.backends import interface, networks, registry
 from hoirt.backends.choice import Choice
+from hoirt.backends.devices import open_device
 from hoirt.backends.networks import open_network
 from hoirt.backends.tensorrt import Backend
 from hoirt.backends.tensorrt import backend as backend_module
@@ -284,6 +285,8 @@ def test_a_pack_is_opened_by_the_choice_of_a_gpu(
 ) -> None:
     """Every network of the bundled pack, with the profiles of the pack; each is built once."""
     pack = open_pack("handrefiner-tiny")
+    asked: list[str] = []
+    monkeypatch.setattr(networks, "open_device", lambda name: asked.append(name) or open_device("cpu"))
     choice = Choice(Backend(), DEVICE, "fp16")
     opened_engines: dict[str, Any] = {}
     monkeypatch.setattr(backend_module, "network_of", lambda engine, device: engine)
@@ -291,6 +294,7 @@ def test_a_pack_is_opened_by_the_choice_of_a_gpu(
         for role in ("step", "hint", "time", "vae_decoder"):
             opened_engines[role] = open_network(pack, role, choice)
     assert module.fake.calls.count("build_serialized_network") == 4
+    assert asked == [DEVICE] * 8  # while they are opened nothing is recorded there
     step = opened_engines["step"]
     assert step.precision == "fp16" and opened_engines["time"].precision == "fp32"
     assert [p["sample"][1] for p in step.profiles] == [(2, 4, 32, 32)] * 2
