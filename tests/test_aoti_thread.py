@@ -96,18 +96,21 @@ def test_workspaces_go_with_the_last_runner(make: Make, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("cache"))
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: calls.append("all"), raising=False)
-    first, second, on_cpu = (make(device)[0] for device in ("cuda:0", "cuda:0", "cpu"))
+    first, second, idle, on_cpu = (make(device)[0] for device in (*["cuda:0"] * 3, "cpu"))
     for runner in (first, second):
         runner({"x": X}, {"y": None}, 1)
     del runner, first
     assert calls == ["cache"]
     del second
-    assert calls == ["cache", "all", "cache"]
+    assert calls == ["cache", "cache"]
+    del idle  # which never ran
+    assert calls == ["cache", "cache", "all", "cache"]
+    calls.clear()
     third = make("cuda:0")[0]
     third({"x": X}, {"y": None}, 1)
     kept = Graph()  # a caller's own, whose replays write into a workspace
     del third
-    assert calls == ["cache", "all", "cache", "cache"]
+    assert calls == ["cache"]
     del kept, on_cpu
 
 

@@ -87,7 +87,7 @@ class Runner:
     def __del__(self) -> None:
         if sys.is_finalizing():  # nothing can be imported any more, and all memory goes
             return
-        if getattr(self, "_pools", None):  # the pools' memory goes back to the device, not to torch's cache
+        if kind_of(getattr(self, "_device", "cpu")) == "cuda":  # memory goes back to it, not to torch's cache
             import torch
 
             self._loaded.clear()
