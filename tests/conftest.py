@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from export.int8.pack import Report
 
+# Their asserts tell values like those of tests; that must be said before they are imported.
+pytest.register_assert_rewrite("repair_cuda_tools", "tensorrt_tools")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported by anyone
 with suppress(ImportError):  # the device tests run without it, too
     import hypothesis

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import traceback
+import weakref
 from typing import Any
 
 import hoirt
@@ -68,6 +71,38 @@ def test_a_batch_that_fails_runs_one_by_one(refiner: hoirt.Refiner, monkeypatch:
     monkeypatch.setattr(batches, "regenerate", spoiled)
     results = refiner([scene(), scene()], batch=2, steps=1)
     assert [result.status for result in results] == ["refined", "refined"]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_error_of_a_picture_keeps_no_memory(
+    refiner: hoirt.Refiner, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """Neither while others of its batch are repaired nor after, without a collection of cycles."""
+    held: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def fails(job: Any) -> None:
+        alive.append(sum(one() is not None for one in held[::2]))
+        state = np.zeros(4)
+        held.extend([weakref.ref(state), weakref.ref(job.canvas)])
+        try:
+            raise MemoryError("no room")
+        except MemoryError as error:
+            raise hoirt.BackendError("it failed") from error
+
+    monkeypatch.setattr(batches, "finish", lambda _models, job, _settings: fails(job))
+    monkeypatch.setattr(batches, "regenerate", lambda _models, jobs, _settings: fails(jobs[0]))
+    gc.disable()
+    try:
+        results = refiner([scene(), scene()], batch=batch, steps=1)
+        assert not any(one() is not None for one in held)
+    finally:
+        gc.enable()
+    assert alive == [0, 0, 0][: batch + 1]
+    for result in results:
+        assert isinstance(result.error, hoirt.BackendError)
+        told = "".join(traceback.format_exception(result.error))
+        assert "no room" in told and "in fails" in told
 
 
 def test_each_picture_has_its_own_token(refiner: hoirt.Refiner) -> None:

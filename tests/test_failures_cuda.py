@@ -98,10 +98,33 @@ def test_in_a_repair_of_two_pictures(gpu: hoirt.Refiner, name: str) -> None:
     run()
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_results_with_errors_keep_no_memory(gpu: hoirt.Refiner, batch: int) -> None:
+    """Without a collection of cycles; only functions within functions may keep what they name, a picture."""
+    pictures, call = [noise(), noise(seed=1)], CALL | {"hands": [BOXES[:1]] * 2, "steps": 3, "batch": batch}
+    kept = [gpu(pictures, **call)]
+
+    def run() -> None:
+        kept.append(gpu(pictures, **call))
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = blocks()
+        assert fail_each("cudaMallocFromPoolAsync", run, every=2) >= 5
+        assert blocks() <= before + 2
+    finally:
+        gc.enable()
+
+
 def clean(loop: Any) -> int:
     """Blocks of memory that are left when everything is given back."""
     loop.unload()
     gc.collect()  # what other tests left behind
+    return blocks()
+
+
+def blocks() -> int:
     device("cuda:0").synchronize()
     device("cuda:0").trim()
     return played_cuda.live_blocks()

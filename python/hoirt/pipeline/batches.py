@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 from hoirt.errors import BackendError, Cancelled, HoirtError, OutOfMemory
 from hoirt.pipeline.models import Models
@@ -36,6 +38,8 @@ def refine_all(
     results: list[Result] = []
     for start in range(0, len(items), settings.batch):
         results += batches(items[start : start + settings.batch])
+        for done in results[start:]:
+            _let_go(done.error)  # again, for the functions of _Batches have ended only now
     return results
 
 
@@ -88,9 +92,27 @@ class _Batches:
         except Cancelled as error:
             if not self._own_tokens or not _cancelled(item):
                 raise
+            _let_go(error)
             results[item.index] = Result(None, "cancelled", error=error)
         except HoirtError as error:
+            _let_go(error)
             results[item.index] = Result(None, "error", error=error)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Takes the local variables from the functions that an error has ended; where it was raised stays told.
+
+    The caller keeps a result as long as he likes, and with its error he would keep the memory of that
+    picture, which on a GPU may be the one that there was not enough of.
+    """
+    while error is not None:
+        for ended, _ in traceback.walk_tb(error.__traceback__):
+            frame: FrameType | None = ended
+            with suppress(RuntimeError):  # of one that still runs, as then do all its callers
+                while frame is not None:
+                    frame.clear()
+                    frame = frame.f_back
+        error = error.__cause__
 
 
 def _cancelled(item: Item) -> bool:
