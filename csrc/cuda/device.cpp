@@ -78,7 +78,7 @@ void StreamHandle::refuse_recording(const char* what) const {
   if (recording) throw BackendError(std::string("CUDA: ") + what + " cannot be recorded in a step");
 }
 
-Pool::Pool(int index) : index_(index), own_(std::make_shared<StreamHandle>(index)), frees_(index) {
+Pool::Pool(int index) : index_(index), own_(std::make_shared<StreamHandle>(index)), frees_(index), used_(index) {
   cudaMemPoolProps properties{};
   properties.allocType = cudaMemAllocationTypePinned;
   properties.location.type = cudaMemLocationTypeDevice;
@@ -125,16 +125,15 @@ void Pool::free(void* memory, StreamHandle& stream) noexcept {
 
 void Pool::free_now(void* memory, const StreamHandle& stream) noexcept {
   quietly(index_, [&] {
-    for (cudaStream_t user : {stream.stream, own_->stream, cudaStream_t{}}) {  // the last is the default stream
-      cudaEvent_t event = nullptr;
-      cudaError_t status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
-      if (status == cudaSuccess) {
-        status = cudaEventRecord(event, user);
-        if (status == cudaSuccess) status = cudaStreamWaitEvent(frees_.stream, event, 0);
-        cudaEventDestroy(event);
-      }
-      if (status != cudaSuccess) cudaStreamSynchronize(user);
-    }
+    const std::lock_guard lock(frees_mutex_);
+    const auto after = [this](cudaStream_t user) {
+      const bool ordered = cudaEventRecord(used_.handle(), user) == cudaSuccess &&
+                           cudaStreamWaitEvent(frees_.stream, used_.handle(), 0) == cudaSuccess;
+      if (!ordered) cudaStreamSynchronize(user);
+    };
+    after(stream.stream);
+    if (stream.stream != own_->stream) after(own_->stream);
+    after(nullptr);  // the default stream
     cudaFreeAsync(memory, frees_.stream);
   });
 }

@@ -62,7 +62,10 @@ class Pool {
   int index_;
   cudaMemPool_t pool_ = nullptr;
   std::shared_ptr<StreamHandle> own_;
-  StreamHandle frees_;  // orders frees behind the streams that used the memory, and delays none of them
+  // Orders frees behind the streams that used the memory, and delays none of them; `used_` is a point in one of those.
+  std::mutex frees_mutex_;
+  StreamHandle frees_;
+  CudaEvent used_;
   std::shared_timed_mutex gate_;
 };
 
@@ -120,6 +123,11 @@ class CudaStream final : public Stream {
     const DeviceScope scope(pool_->index());
     launch(job, stream_);
   }
+  template <typename Job>
+  void enqueue(void (*launch)(const Job&, const Queue&), const Job& job) {
+    const DeviceScope scope(pool_->index());
+    launch(job, {stream_, pool_->handle()});
+  }
   void enqueue_check(const Tensor& values, float low, float high, std::int32_t* flag, std::int32_t fine, std::int32_t mark);
   void upload(const Tensor& from, Tensor& to);
   void download(const Tensor& from, Tensor& to);
@@ -153,6 +161,7 @@ class CudaDevice final : public Device {
   }
   std::string no_graphs() const override { return {}; }
   void trim() override { pool_->trim(); }
+  const std::shared_ptr<Pool>& pool() const { return pool_; }
 
  private:
   std::string name_;

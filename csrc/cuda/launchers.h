@@ -15,6 +15,8 @@
 
 namespace hoirt::cuda {
 
+struct Queue;
+
 // `stream` is a cudaStream_t; null is the default stream. Each throws BackendError if the launch fails; a fault of the
 // kernel itself shows at the caller's next synchronisation, as always with CUDA.
 void guided_step(const kernels::GuidedStep& step, void* stream);
@@ -30,14 +32,16 @@ void check_within(const float* values, std::int64_t count, float low, float high
 void philox_normal(const kernels::PhiloxFill& fill, void* stream);
 void paste(const kernels::Paste& kernel, void* stream);
 
-void resize(const ResizeJob& job, void* stream);
-void match_colours(const ColourJob& job, void* stream);
 void normalise(const NormaliseJob& job, void* stream);
 void colours(const ColoursJob& job, void* stream);
 void pad_edge(const kernels::PadEdge& job, void* stream);
 void sample_posterior(const kernels::SamplePosterior& job, void* stream);
-void map(const MapJob& job, void* stream);
-void draw(const DrawJob& job, void* stream);
+
+// Those that need memory meanwhile.
+void resize(const ResizeJob& job, const Queue& queue);
+void match_colours(const ColourJob& job, const Queue& queue);
+void map(const MapJob& job, const Queue& queue);
+void draw(const DrawJob& job, const Queue& queue);
 
 // Throws BackendError if this module holds no kernels that the current device runs.
 void check_kernels();

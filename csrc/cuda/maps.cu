@@ -10,16 +10,16 @@
 
 namespace hoirt::cuda {
 
-void map(const MapJob& job, void* stream) {
-  Runner runner(stream, "a map's kernel could not be launched");
+void map(const MapJob& job, const Queue& queue) {
+  Runner runner(queue, "a map's kernel could not be launched");
   kernels::run_map(runner, job);
 }
 
-void draw(const DrawJob& job, void* stream) {
+void draw(const DrawJob& job, const Queue& queue) {
   const std::int64_t pixels = std::int64_t{job.view.height} * job.view.width;
   const auto hands = static_cast<std::int64_t>(job.meshes.size());
-  const std::shared_ptr<void> depths = scratch(static_cast<std::size_t>(hands * pixels) * sizeof(float), stream);
-  const std::shared_ptr<void> ranges = scratch(static_cast<std::size_t>(hands) * sizeof(raster::DepthRange), stream);
+  const std::shared_ptr<void> depths = scratch(static_cast<std::size_t>(hands * pixels) * sizeof(float), queue);
+  const std::shared_ptr<void> ranges = scratch(static_cast<std::size_t>(hands) * sizeof(raster::DepthRange), queue);
   auto* depth = static_cast<float*>(depths.get());
   raster::HandDepth encode;
   encode.depth = depth;
@@ -39,10 +39,10 @@ void draw(const DrawJob& job, void* stream) {
     draw.face_count = mesh.faces.dim(0);
     draw.view = job.view;
     draw.outputs.depth = depth;
-    rasterize(draw, stream);
+    rasterize(draw, queue);
     depth += pixels;
   }
-  hand_depth(encode, static_cast<raster::DepthRange*>(ranges.get()), 1, stream);
+  hand_depth(encode, static_cast<raster::DepthRange*>(ranges.get()), 1, queue.stream);
 }
 
 }  // namespace hoirt::cuda

@@ -9,9 +9,10 @@
 namespace hoirt::cuda {
 namespace {
 
-void* take(std::size_t bytes, void* stream) {
+void* take(std::size_t bytes, const Queue& queue) {
   void* memory = nullptr;
-  check(cudaMallocAsync(&memory, std::max<std::size_t>(bytes, 1), stream_of(stream)), "no device memory for a picture");
+  check(cudaMallocFromPoolAsync(&memory, std::max<std::size_t>(bytes, 1), queue.pool, stream_of(queue.stream)),
+        "no device memory for a picture");
   return memory;
 }
 
@@ -66,17 +67,19 @@ void CudaEvent::make_wait(void* stream) const {
   else check(cudaStreamWaitEvent(stream_of(stream), event_, 0), "a stream could not wait for an event");
 }
 
-std::shared_ptr<void> scratch(std::size_t bytes, void* stream) {
+std::shared_ptr<void> scratch(std::size_t bytes, const Queue& queue) {
   int device = 0;
   check(cudaGetDevice(&device), "no current device");
-  return {take(bytes, stream), [=](void* memory) { quietly(device, [=] { cudaFreeAsync(memory, stream_of(stream)); }); }};
+  return {take(bytes, queue), [device, stream = queue.stream](void* memory) {
+            quietly(device, [=] { cudaFreeAsync(memory, stream_of(stream)); });
+          }};
 }
 
-std::shared_ptr<void> result(std::size_t bytes, void* stream, std::shared_ptr<const CudaEvent> written,
+std::shared_ptr<void> result(std::size_t bytes, const Queue& queue, std::shared_ptr<const CudaEvent> written,
                              std::vector<Tensor> read) {
   int device = 0;
   check(cudaGetDevice(&device), "no current device");
-  return {take(bytes, stream), [device, written = std::move(written), read = std::move(read)](void* memory) {
+  return {take(bytes, queue), [device, written = std::move(written), read = std::move(read)](void* memory) {
             quietly(device, [&] {
               written->make_wait(nullptr);
               cudaFreeAsync(memory, nullptr);

@@ -48,18 +48,26 @@ class CudaEvent final : public hoirt::Event {
   void record(void* stream);
   bool reached() const;
   void make_wait(void* stream) const override;
+  cudaEvent_t handle() const { return event_; }
 
  private:
   int device_;
   cudaEvent_t event_ = nullptr;
 };
 
-// Memory of the current device for work on `stream`, in whose order it is freed.
-std::shared_ptr<void> scratch(std::size_t bytes, void* stream);
+// Where work goes that takes memory: a stream, a cudaStream_t, and the device's pool. The driver's own pool would give the
+// memory back to the system at each wait, and take it anew for each picture.
+struct Queue {
+  void* stream;
+  cudaMemPool_t pool;
+};
 
-// Memory that `stream` writes up to `written`, for users that may outlive `stream`. When its last owner goes, other work
-// on it must be done, or come before later work of the default stream. `read` are kept as long.
-std::shared_ptr<void> result(std::size_t bytes, void* stream, std::shared_ptr<const CudaEvent> written,
+// Memory of the current device for work on the queue's stream, in whose order it is freed.
+std::shared_ptr<void> scratch(std::size_t bytes, const Queue& queue);
+
+// Memory that the queue's stream writes up to `written`, for users that may outlive the stream. When its last owner goes,
+// other work on it must be done, or come before later work of the default stream. `read` are kept as long.
+std::shared_ptr<void> result(std::size_t bytes, const Queue& queue, std::shared_ptr<const CudaEvent> written,
                              std::vector<Tensor> read);
 
 // Throws BackendError if `stream` records: a replay could not read the host's memory again, nor free what was allocated.

@@ -1,4 +1,4 @@
-// Pictures on a CUDA device: the plans of csrc/kernels, enqueued on a stream, with scratch memory in its order.
+// Pictures on a CUDA device: the plans of csrc/kernels, enqueued on a stream.
 #include "csrc/cuda/launchers.h"
 #include "csrc/cuda/runner.cuh"
 #include "csrc/kernels/picture_plan.h"
@@ -7,18 +7,19 @@ namespace hoirt::cuda {
 namespace {
 
 struct PictureRunner : Runner {
-  explicit PictureRunner(void* stream) : Runner(stream, "a picture kernel could not be launched") {}
+  explicit PictureRunner(const Queue& queue) : Runner(queue, "a picture kernel could not be launched") {}
+  explicit PictureRunner(void* stream) : PictureRunner(Queue{stream, nullptr}) {}  // takes no memory
 };
 
 }  // namespace
 
-void resize(const ResizeJob& job, void* stream) {
-  PictureRunner runner(stream);
+void resize(const ResizeJob& job, const Queue& queue) {
+  PictureRunner runner(queue);
   kernels::run_resize(runner, job);
 }
 
-void match_colours(const ColourJob& job, void* stream) {
-  PictureRunner runner(stream);
+void match_colours(const ColourJob& job, const Queue& queue) {
+  PictureRunner runner(queue);
   kernels::match_colours(runner, job);
 }
 

@@ -144,11 +144,12 @@ T* in(const std::shared_ptr<void>& memory) {
 
 }  // namespace
 
-void rasterize(const RasterJob& job, void* stream) {
+void rasterize(const RasterJob& job, const Queue& queue) {
+  void* const stream = queue.stream;
   const std::int64_t vertices = job.frames * job.vertex_count, faces = job.frames * job.face_count;
   const std::int64_t pixels = job.frames * job.view.height * job.view.width;
-  const auto memory = [stream](std::int64_t count, std::size_t item) {
-    return scratch(static_cast<std::size_t>(count) * item, stream);
+  const auto memory = [&queue](std::int64_t count, std::size_t item) {
+    return scratch(static_cast<std::size_t>(count) * item, queue);
   };
   const auto cameras = memory(static_cast<std::int64_t>(job.cameras.size()), sizeof(Camera));
   const auto positions = memory(vertices, sizeof(Vec3)), points = memory(vertices, sizeof(ScreenPoint));

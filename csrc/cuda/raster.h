@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "csrc/cuda/memory.h"
 #include "csrc/raster/camera.h"
 #include "csrc/raster/resolve.h"
 
@@ -24,6 +25,6 @@ struct RasterJob {
 
 // Enqueues the job and returns; the host waits for nothing. As nothing can be reported from the device, a face with an
 // index out of range or a vertex that is not finite is not drawn. Throws BackendError if a launch fails.
-void rasterize(const RasterJob& job, void* stream);
+void rasterize(const RasterJob& job, const Queue& queue);
 
 }  // namespace hoirt::cuda

@@ -12,6 +12,7 @@
 #include "csrc/bindings/device_tensor.h"
 #include "csrc/bindings/dlpack_exchange.h"
 #include "csrc/bindings/raster_arguments.h"
+#include "csrc/cuda/device.h"
 #include "csrc/cuda/memory.h"
 #include "csrc/cuda/raster.h"
 #include "csrc/cuda/raster_module.h"
@@ -36,17 +37,24 @@ Tensor there(const py::object& object, const std::string& name, void* stream) {
   return tensor_from_dlpack(object, name, py::int_(handle ? handle : legacy_stream));
 }
 
+std::shared_ptr<cuda::Pool> pool_of(Place place) {
+  const py::object open = py::module_::import("hoirt.backends.devices").attr("open_device");
+  const auto device = py::cast<std::shared_ptr<Device>>(open(to_string(place)));
+  return static_cast<const cuda::CudaDevice&>(*device).pool();
+}
+
 // An argument that may be on the device, or on the CPU, where it is checked and from where it is copied.
 template <typename CheckHost>
-Tensor indices_there(const py::object& object, const std::string& name, Place place, void* stream, const CheckHost& check) {
+Tensor indices_there(const py::object& object, const std::string& name, Place place, const cuda::Queue& queue,
+                     const CheckHost& check) {
   if (const auto lies = cuda_place(object, name)) {
     if (*lies != place) throw InputError(name + " must be on the device of the vertices");
-    return there(object, name, stream);
+    return there(object, name, queue.stream);
   }
   const Tensor host = indices_from(object, name);
   check(host);
-  const std::shared_ptr<void> memory = cuda::scratch(host.bytes(), stream);
-  cuda::upload(memory.get(), host.raw(), host.bytes(), stream);
+  const std::shared_ptr<void> memory = cuda::scratch(host.bytes(), queue);
+  cuda::upload(memory.get(), host.raw(), host.bytes(), queue.stream);
   return Tensor::borrow(memory.get(), host.shape(), host.dtype(), memory, place);
 }
 
@@ -61,6 +69,8 @@ py::typing::Dict<py::str, DeviceTensor> rasterize(const ArrayLike& vertices, con
   if (!place) throw InputError("vertices must be on a CUDA device; hoirt._core.rasterize takes those on the CPU");
   const cuda::DeviceScope scope(place->index);
   void* stream = reinterpret_cast<void*>(stream_address);
+  const std::shared_ptr<cuda::Pool> pool = pool_of(*place);
+  const cuda::Queue queue{stream, pool->handle()};
   cuda::refuse_capture(stream);
   Tensor points = there(vertices, "vertices", stream);
   if (points.rank() == 2) points = points.reshaped({1, points.dim(0), points.dim(1)});
@@ -74,7 +84,7 @@ py::typing::Dict<py::str, DeviceTensor> rasterize(const ArrayLike& vertices, con
   job.frames = raster::check_views(job.meshes, job.cameras, job.view);
   const raster::Wanted wanted = wanted_from(outputs);
   const Tensor corners = indices_there(
-      faces, "faces", *place, stream, [&](const Tensor& host) { raster::check_faces(host, job.vertex_count); });
+      faces, "faces", *place, queue, [&](const Tensor& host) { raster::check_faces(host, job.vertex_count); });
   if (corners.rank() != 2 || corners.dim(1) != 3) {
     throw InputError("faces must have shape (F, 3), not " + to_string(corners.shape()));
   }
@@ -89,7 +99,7 @@ py::typing::Dict<py::str, DeviceTensor> rasterize(const ArrayLike& vertices, con
   if (cuda_place(faces, "faces")) read.push_back(corners);
   Tensor ids;
   if (!instances.is_none()) {
-    ids = indices_there(instances, "instances", *place, stream,
+    ids = indices_there(instances, "instances", *place, queue,
                         [&](const Tensor& host) { raster::check_instances(host, job.face_count); });
     if (ids.dtype() != DType::i32 || ids.shape() != Shape{job.face_count}) {
       throw InputError("instances on the device must be int32 of shape (F,) = (" + std::to_string(job.face_count) +
@@ -105,7 +115,7 @@ py::typing::Dict<py::str, DeviceTensor> rasterize(const ArrayLike& vertices, con
     if (!asked) return nullptr;
     Shape shape{job.frames, job.view.height, job.view.width};
     if (triple) shape.push_back(3);
-    const std::shared_ptr<void> memory = cuda::result(element_count(shape) * item_size(dtype), stream, written, read);
+    const std::shared_ptr<void> memory = cuda::result(element_count(shape) * item_size(dtype), queue, written, read);
     made.emplace_back(name, Tensor::borrow(memory.get(), shape, dtype, memory, *place));
     return memory.get();
   };
@@ -117,7 +127,7 @@ py::typing::Dict<py::str, DeviceTensor> rasterize(const ArrayLike& vertices, con
                  static_cast<std::uint8_t*>(make("silhouette", wanted.silhouette, DType::boolean, false))};
   {
     const py::gil_scoped_release release;
-    cuda::rasterize(job, stream);
+    cuda::rasterize(job, queue);
   }
   written->record(stream);
   py::typing::Dict<py::str, DeviceTensor> out;

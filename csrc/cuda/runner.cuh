@@ -1,4 +1,4 @@
-// Runner: what the plans of csrc/kernels need on a CUDA device, on a stream, with scratch memory in its order.
+// Runner: what the plans of csrc/kernels need on a CUDA device, on a queue.
 #pragma once
 
 #include <memory>
@@ -12,18 +12,18 @@ namespace hoirt::cuda {
 class Runner {
  public:
   static constexpr bool wide = true;
-  Runner(void* stream, const char* what) : stream_(stream), what_(what) {}
-  void* scratch(std::size_t bytes) { return memory_.emplace_back(cuda::scratch(bytes, stream_)).get(); }
+  Runner(const Queue& queue, const char* what) : queue_(queue), what_(what) {}
+  void* scratch(std::size_t bytes) { return memory_.emplace_back(cuda::scratch(bytes, queue_)).get(); }
   void copy(void* to, const void* from, std::size_t bytes) {
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(stream_)), "a copy failed");
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(queue_.stream)), "a copy failed");
   }
   template <typename Body>
   void launch(const Body& body, std::int64_t count) {
-    cuda::launch(body, count, stream_, what_);
+    cuda::launch(body, count, queue_.stream, what_);
   }
 
  private:
-  void* stream_;
+  Queue queue_;
   const char* what_;  // went wrong
   std::vector<std::shared_ptr<void>> memory_;
 };

@@ -164,11 +164,6 @@ cudaError_t cudaMallocFromPoolAsync(void** address, std::size_t bytes, cudaMemPo
   if (const cudaError_t error = injected("cudaMallocFromPoolAsync")) return error;
   return take(address, bytes, stream_of(stream));
 }
-cudaError_t cudaMallocAsync(void** address, std::size_t bytes, cudaStream_t stream) {
-  const Lock lock(state().mutex);
-  if (const cudaError_t error = injected("cudaMallocAsync")) return error;
-  return take(address, bytes, stream_of(stream));
-}
 cudaError_t cudaFreeAsync(void* address, cudaStream_t stream) {
   const Lock lock(state().mutex);
   if (const cudaError_t error = outside(stream_of(stream), "a free")) return error;

@@ -15,13 +15,13 @@ void copy_items(const kernels::CopyItems& copy, void* stream) {
 void broadcast(const kernels::Broadcast&, void*) {}
 void check_within(const float*, std::int64_t, float, float, std::int32_t*, std::int32_t, std::int32_t, void*) {}
 void paste(const kernels::Paste&, void*) {}
-void resize(const ResizeJob&, void*) {}
-void match_colours(const ColourJob&, void*) {}
+void resize(const ResizeJob&, const Queue&) {}
+void match_colours(const ColourJob&, const Queue&) {}
 void normalise(const NormaliseJob&, void*) {}
 void colours(const ColoursJob&, void*) {}
 void pad_edge(const kernels::PadEdge&, void*) {}
 void sample_posterior(const kernels::SamplePosterior&, void*) {}
-void map(const MapJob&, void*) {}
-void draw(const DrawJob&, void*) {}
+void map(const MapJob&, const Queue&) {}
+void draw(const DrawJob&, const Queue&) {}
 
 }  // namespace hoirt::cuda

@@ -69,7 +69,7 @@ cudaError_t cudaMalloc(void** address, std::size_t bytes) {
     const Lock lock(state().mutex);
     if (const cudaError_t error = outside_of_all("an allocation")) return error;
   }
-  if (const cudaError_t error = cudaMallocAsync(address, bytes, nullptr)) return error;
+  if (const cudaError_t error = cudaMallocFromPoolAsync(address, bytes, nullptr, nullptr)) return error;
   return cudaStreamSynchronize(nullptr);
 }
 
