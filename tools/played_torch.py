@@ -19,6 +19,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,9 @@ def run(arguments: list[str]) -> int:
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # what was done against the rules may be why
+        traceback.print_exc()
+        code = 1
     library = ctypes.CDLL(str(LIBRARY))
     library.hoirt_played_torch_faults.restype = ctypes.c_char_p
     faults = library.hoirt_played_torch_faults().decode().splitlines()

@@ -23,6 +23,7 @@ SCHEDULER = {
     "steps_offset": 1,
 }
 SHAPE = (2, 4, 16, 24)
+_TOLD = 6000  # characters of what failing tests say
 
 
 def device_tests() -> list[str]:
@@ -61,7 +62,7 @@ def _tested(session: Session, before: Sequence[str], names: Sequence[str]) -> st
     if importlib.util.find_spec("pytest") is None:
         return "not run: pytest is not installed"
     files = [str(ROOT / "tests" / name) for name in names if (ROOT / "tests" / name).is_file()]
-    options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider"]
+    options = ["-q", "--maxfail=10", "--tb=short", "--no-header", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*before, sys.executable, "-m", "pytest", *options, *files],
         cwd=ROOT,
@@ -70,6 +71,8 @@ def _tested(session: Session, before: Sequence[str], names: Sequence[str]) -> st
         check=False,
         timeout=max(1, session.left()),
     )
+    if done.returncode:  # a machine with a GPU may be lent only once
+        print(done.stdout[-_TOLD:], flush=True)
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     told = [line for line in lines if "passed" in line or "failed" in line or "ERROR SUMMARY" in line]
     note = f"exit {done.returncode}: {'; '.join(told or lines[-1:])[:200]}"
