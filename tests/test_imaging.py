@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hoirt
@@ -57,6 +58,11 @@ def test_arrays(source: np.ndarray, expected: np.ndarray) -> None:
     unchanged = picture.unchanged()
     assert isinstance(unchanged, np.ndarray)
     assert np.array_equal(unchanged, source) and unchanged.dtype == source.dtype
+
+
+def test_an_array_while_another_thread_imports_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", ModuleType("PIL.Image"))  # as far as that import got
+    np.testing.assert_array_equal(load(np.full((2, 3, 3), 7, np.uint8)).pixels, 7)
 
 
 def test_dlpack_tensor() -> None:

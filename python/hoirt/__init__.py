@@ -7,6 +7,7 @@
 Names are imported when they are first used, so `import hoirt` is quick and needs no runtime.
 """
 
+import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +84,18 @@ __all__ = [
 ]
 
 
+# One thread at a time: of two that import a package and a module of it, one is given a half-made module.
+_importing = threading.RLock()
+
+
 def __getattr__(name: str) -> Any:
     if name == "render":  # a package that can be called; importing it binds the name
-        return import_module("hoirt.render")
+        with _importing:
+            return import_module("hoirt.render")
     if name not in _LAZY:
         raise AttributeError(f"module 'hoirt' has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name]), name)
+    with _importing:
+        value = getattr(import_module(_LAZY[name]), name)
     globals()[name] = value
     return value
 

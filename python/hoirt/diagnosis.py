@@ -9,7 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hoirt import backends, packs
 from hoirt._version import __version__
+from hoirt.backends import cache
+from hoirt.backends.choice import choose
+from hoirt.backends.devices import NOT_BUILT, open_device
 from hoirt.errors import HoirtError
 
 _LIBRARIES = ("numpy", "pillow", "openvino", "safetensors", "tokenizers", "tqdm")
@@ -87,27 +91,19 @@ def _core() -> str:
 
 def _backends() -> dict[str, str]:
     try:
-        from hoirt import backends
-
         return dict(backends.available())
     except ImportError as error:
         return {"native": f"unavailable: {error}"}
 
 
 def _precisions() -> dict[str, list[str]]:
-    try:
-        from hoirt import backends
-    except ImportError:
-        return {}
-    works = [name for name, text in backends.available().items() if not text.startswith("unavailable")]
+    works = [name for name, text in _backends().items() if not text.startswith("unavailable")]
     loaded = [backends.load(name) for name in works]
     return {backend.name: backend.precisions() for backend in loaded if "cpu" in backend.devices}
 
 
 def _automatic(device: str) -> str:
     try:
-        from hoirt.backends.choice import choose
-
         choice = choose(device)
     except (ImportError, HoirtError) as error:
         return "none: " + "; ".join(str(error).splitlines())
@@ -121,8 +117,6 @@ def _cuda() -> str:
         from hoirt import _core_cuda
     except ImportError as error:
         if importlib.util.find_spec("hoirt._core_cuda") is None:
-            from hoirt.backends.devices import NOT_BUILT
-
             return f"unavailable: {NOT_BUILT}"
         return f"unavailable: {error}"
     try:
@@ -134,8 +128,6 @@ def _cuda() -> str:
 
 
 def _cuda_device(name: str) -> str:
-    from hoirt.backends.devices import open_device
-
     try:
         return f"{name} {open_device(name).name}"
     except HoirtError as error:
@@ -143,8 +135,6 @@ def _cuda_device(name: str) -> str:
 
 
 def _cache() -> dict[str, Any]:
-    from hoirt.backends import cache
-
     folder = cache.folder()
     if folder is None:
         return {"folder": None, "writable": False}
@@ -159,8 +149,6 @@ def _cache() -> dict[str, Any]:
 
 
 def _packs() -> dict[str, str]:
-    from hoirt import packs
-
     report = {}
     for name, folder in packs.list_packs().items():
         try:

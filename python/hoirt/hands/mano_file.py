@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoirt.atomic_file import appearing
+from hoirt.backends.cache import folder
 from hoirt.errors import InputError
 from hoirt.safe_pickle import Inert, loads
 
@@ -113,8 +114,6 @@ def write(arrays: Arrays, path: Path) -> None:
 
 
 def _cache_path(data: bytes) -> Path | None:
-    from hoirt.backends.cache import folder
-
     where = folder()
     name = f"{hashlib.sha256(data).hexdigest()}-{_CONVERSION}.safetensors"
     return None if where is None else where.parent / "mano" / name

@@ -50,11 +50,11 @@ def load(source: Any, what: str = "the image") -> Picture:
 
 
 def _is_pil(source: object) -> bool:
-    # A PIL image can only exist once PIL.Image has been imported; so this test need not import it.
+    # A PIL image can only exist once PIL.Image has been imported; so this test need not import it. Where
+    # another thread is at that, the module may still have no Image.
     import sys
 
-    module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(source, module.Image)
+    return isinstance(source, getattr(sys.modules.get("PIL.Image"), "Image", ()))
 
 
 def _load_path(source: str | os.PathLike[str]) -> Picture:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, cast
 
+from hoirt.backends.choice import Choice, choose, parse_device
+from hoirt.backends.devices import open_device
+from hoirt.backends.networks import open_network
 from hoirt.errors import InputError
 from hoirt.hands.detect import Detector
 from hoirt.hands.landmarker import Landmarker, PackLandmarker
@@ -14,6 +17,7 @@ from hoirt.hands.mesh import MeshEstimator
 from hoirt.packs import Pack, open_pack
 from hoirt.packs.tasks import STEP_VARIANTS
 from hoirt.pipeline.arrays import Arrays, HostArrays
+from hoirt.pipeline.device_arrays import DeviceArrays, Downloading
 from hoirt.pipeline.find import HandFinder
 from hoirt.pipeline.inpaint import Inpainter
 from hoirt.pipeline.regions import RegionPlanner
@@ -21,7 +25,6 @@ from hoirt.pipeline.text import TextEncoder
 
 if TYPE_CHECKING:
     from hoirt._core import Network
-    from hoirt.backends.choice import Choice
 
 DECIDING = ("detector", "mesh")  # networks whose outputs the host decides by
 MOST_THREADS = 1024
@@ -53,8 +56,6 @@ class Models:
         landmarker: str | os.PathLike[str] | None = None,
     ) -> None:
         """Arguments as in Refiner."""
-        from hoirt.backends.choice import choose, parse_device
-
         parse_device(device)
         _check_threads(threads)
         opened = open_pack(pack)
@@ -97,8 +98,6 @@ class Models:
             return dict(zip(roles, pool.map(open_one, roles), strict=True))
 
     def _opener(self, pack: Pack, choice: Choice, threads: int, cache: bool) -> Callable[[str], Network]:
-        from hoirt.backends.networks import open_network
-
         def open_one(role: str) -> Network:
             if not pack.has(role):
                 raise InputError(
@@ -122,17 +121,12 @@ class Models:
 
 
 def _on_host(network: Network) -> Network:
-    from hoirt.pipeline.device_arrays import Downloading
-
     return cast("Network", Downloading(network))
 
 
 def _arrays(device: str) -> Arrays:
     if device == "cpu":
         return HostArrays()
-    from hoirt.backends.devices import open_device
-    from hoirt.pipeline.device_arrays import DeviceArrays
-
     return DeviceArrays(open_device(device))
 
 

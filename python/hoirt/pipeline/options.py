@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hoirt.errors import InputError
 from hoirt.pipeline.result import StepInfo
+from hoirt.schedules.options import integer, number
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,8 +112,6 @@ def check_settings(
     on_step: Callable[[StepInfo], bool | None] | None = None,
 ) -> Settings:
     """Settings from the arguments and the pack's `defaults`; InputError names the argument that is wrong."""
-    from hoirt.schedules.options import integer, number
-
     for name, flag in (("faithful", faithful), ("colour_match", colour_match)):
         if not isinstance(flag, bool):
             raise InputError(f"{name} must be True or False, not {flag!r:.80}")
@@ -162,8 +161,6 @@ def _check_faithful(**given: bool) -> None:
 
 
 def _interval(given: Any) -> tuple[float, float] | None:
-    from hoirt.schedules.options import number
-
     if given is None:
         return None
     if not isinstance(given, tuple | list) or len(given) != 2:
@@ -213,8 +210,6 @@ def check_seed(value: Any) -> int:
 
 def check_strength(value: Any) -> float | Literal["adaptive"]:
     """A control strength 0..1.5, or "adaptive"."""
-    from hoirt.schedules.options import number
-
     if isinstance(value, str):
         if value != "adaptive":
             raise InputError(f'strength must be a number from 0 to 1.5 or "adaptive", not {value!r:.80}')

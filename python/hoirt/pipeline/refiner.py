@@ -13,6 +13,8 @@ import numpy as np
 
 from hoirt.errors import InputError
 from hoirt.hands.hand import Hand
+from hoirt.imaging import load
+from hoirt.imaging.arrays import as_numpy
 from hoirt.pipeline.batches import refine_all, refine_one
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import (
@@ -28,6 +30,7 @@ from hoirt.pipeline.options import (
 )
 from hoirt.pipeline.result import Result, StepInfo
 from hoirt.pipeline.timings import Stopwatch
+from hoirt.schedules.options import number
 
 if TYPE_CHECKING:
     from hoirt._core import CancelToken
@@ -284,9 +287,6 @@ class Refiner:
         Raises:
             InputError: the picture or an argument cannot be right.
         """
-        from hoirt.imaging import load
-        from hoirt.schedules.options import number
-
         lowest = None if threshold is None else number("threshold", threshold, 0.0, 1.0)
         return self._models.find(load(image).pixels, hands, Stopwatch(), lowest, tiles)
 
@@ -309,8 +309,6 @@ class Refiner:
 def _check_noise(noise: Any) -> Any:
     if noise is None:
         return None
-    from hoirt.imaging.arrays import as_numpy
-
     values = as_numpy(noise, "noise")
     if values.dtype.kind != "f" or not np.isfinite(values).all():
         raise InputError(f"noise must hold finite floats, not {values.dtype} with NaN, infinity or integers")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hoirt.errors import InputError
 from hoirt.pipeline.options import Settings
-
-if TYPE_CHECKING:
-    from hoirt.schedules import StepTable
+from hoirt.schedules import StepTable, build
+from hoirt.schedules.build import FAMILIES
+from hoirt.schedules.released import OF_THE_MODEL, released
 
 
 def step_table(trained: Mapping[str, Any], settings: Settings, *, guided: bool = True) -> StepTable:
@@ -21,10 +21,6 @@ def step_table(trained: Mapping[str, Any], settings: Settings, *, guided: bool =
         settings: `scheduler` is None for the pack's own; a class name such as "EulerDiscreteScheduler", or
             its start, "Euler"; or a config, whose missing training options are filled from the pack's.
     """
-    from hoirt.schedules import build
-    from hoirt.schedules.build import FAMILIES
-    from hoirt.schedules.released import OF_THE_MODEL, released
-
     guidance = settings.guidance if guided else 1.0
     if settings.faithful:
         return released(trained, settings.steps, guidance)
