@@ -61,13 +61,13 @@ LoopRun::LoopRun(const StepTable& table, const LoopRequest& request, const std::
       parts_(parts),
       workspace_(workspace),
       stream_(workspace.stream()),
-      drain_{stream_},
       records_(parts.device.no_graphs().empty()),
       items_(request.shape.front()),
       unconditional_items_(table.guided() ? items_ : 0),
       sample_(workspace.get("state", batched(request.shape))),
       prediction_(workspace.get("prediction", batched(request.shape))),
-      clean_(workspace.get("clean", request.shape)) {
+      clean_(workspace.get("clean", request.shape)),
+      drain_{stream_} {
   if (!stream_.place().host()) parts.device.stream().record()->make_wait(stream_.handle());
   *stream_.flag() = Stream::nothing;
   for (std::size_t i = 0; i < checks.size(); ++i) {

@@ -99,7 +99,6 @@ class LoopRun {
   const LoopParts parts_;
   Workspace& workspace_;
   Stream& stream_;
-  const Drain drain_;
   const bool records_;  // graphs
   std::int64_t items_, unconditional_items_;
   Tensor sample_, prediction_, clean_, strengths_, seeds_, rows_, row_, times_;
@@ -110,6 +109,7 @@ class LoopRun {
   Calls full_, keep_, reuse_;  // keep_: full_ that also gives the features
   std::size_t graphs_ = 0;
   std::string graph_reason_;
+  const Drain drain_;  // the last member, so the first that goes: the others may hold the last of what is in use
 };
 
 }  // namespace hoirt

@@ -64,9 +64,20 @@ def test_one_bad_item_fails_alone(refiner: hoirt.Refiner) -> None:
         assert isinstance(result.error, hoirt.InputError) and words in str(result.error)
 
 
-def test_a_batch_that_fails_runs_one_by_one(refiner: hoirt.Refiner, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        hoirt.BackendError("the state is not finite"),
+        hoirt.InputError("the engine takes 8 at most"),
+        hoirt.OutOfMemory("not for so many"),
+        MemoryError(),
+    ],
+)
+def test_a_batch_that_fails_runs_one_by_one(
+    refiner: hoirt.Refiner, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def spoiled(*_: Any) -> None:
-        raise hoirt.BackendError("the state is not finite")
+        raise error
 
     monkeypatch.setattr(batches, "regenerate", spoiled)
     results = refiner([scene(), scene()], batch=2, steps=1)

@@ -53,6 +53,14 @@ def test_noise_and_estimates_of_the_caller(gpu: hoirt.Refiner, cpu: hoirt.Refine
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
+def test_more_hands_at_once_than_the_engine_takes(gpu: hoirt.Refiner, cpu: hoirt.Refiner) -> None:
+    """Six hands are a guided batch of twelve, engines are built for eight; each picture by itself fits."""
+    pictures, call = [noise(seed=seed) for seed in range(3)], CALL | {"hands": [BOXES[:2]] * 3, "batch": 3}
+    for found, expected in zip(gpu(pictures, **call), cpu(pictures, **call), strict=True):
+        assert found.status == "refined", found.error
+        check(found, expected)
+
+
 def test_hands_that_are_found(gpu: hoirt.Refiner, cpu: hoirt.Refiner) -> None:
     assert len(DEMO) >= 2
     for found, expected in zip(gpu(DEMO[:2], steps=4), cpu(DEMO[:2], steps=4), strict=True):

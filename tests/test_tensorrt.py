@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,28 @@ def test_outputs_that_are_given_are_written_in_place(module: Any, device: Device
     memory = Memory((2, 4, 8, 8), "float32")
     assert engine({k: Memory.of(v) for k, v in given.items()}, {"prediction": memory}, 7) is None
     np.testing.assert_allclose(memory.array, reference(network, given)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_that_nobody_asks_for_keep_their_memory(
+    module: Any, device: Device, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine writes them when the stream gets there, and with each replay of a graph."""
+    written: list[int] = []
+    module.fake.enqueue = lambda stream, work, arrays: written.append(arrays[-1].ctypes.data)
+    engine, made = opened(network), []
+    make = device.empty
+
+    def empty(*arguments: Any, **options: Any) -> Memory:
+        memory = make(*arguments, **options)
+        made.append((memory.address, weakref.ref(memory)))
+        return memory
+
+    monkeypatch.setattr(device, "empty", empty)
+    memories = {name: Memory.of(array) for name, array in inputs().items()}
+    for _ in range(2):
+        assert engine(memories, {}, 7) is None
+    alive = {address for address, memory in made if memory() is not None}
+    assert len(set(written)) == 1 and set(written) <= alive
 
 
 def test_tensors_that_are_not_aligned_are_copied(
@@ -223,7 +246,7 @@ def test_the_denoise_loop_runs_an_engine(module: Any, device: Device, network: P
         inputs, outputs = engine.inputs, engine.outputs
 
         def __call__(self, inputs: Any, outputs: Any, stream: int) -> Any:
-            made = engine({k: Memory.of(v) for k, v in inputs.items()}, {}, stream)
+            made = engine({k: Memory.of(v) for k, v in inputs.items()}, dict.fromkeys(outputs), stream)
             assert made is not None
             if outputs["prediction"] is None:
                 return {"prediction": made["prediction"].array}

@@ -94,7 +94,8 @@ void register_device(py::module_& module) {
       .def("copy", &copy, py::arg("source"), py::arg("target"),
            "The values of an array into a DeviceTensor of its shape and dtype, in the order of stream().")
       .def("empty", &empty, py::arg("shape"), py::arg("dtype") = "float32", py::kw_only(), py::arg("stream") = 0,
-           "Memory with any content, for work on stream(), or on `stream` too (a cudaStream_t as an integer).")
+           "Memory with any content, for work on stream(), or on `stream` too (a cudaStream_t as an integer). What was\n"
+           "enqueued on that one must be done before the memory is given back.")
       .def(
           "zeros",
           [](Device& self, const IntegerSequence& shape, const std::string& dtype) {

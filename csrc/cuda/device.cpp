@@ -95,6 +95,27 @@ Pool::~Pool() {
   quietly(index_, [this] { cudaMemPoolDestroy(pool_); });
 }
 
+std::shared_ptr<StreamHandle> Pool::take_stream() {
+  {
+    const std::lock_guard lock(streams_mutex_);
+    if (!streams_.empty()) {
+      std::shared_ptr<StreamHandle> stream = std::move(streams_.back());
+      streams_.pop_back();
+      return stream;
+    }
+  }
+  return std::make_shared<StreamHandle>(index_);
+}
+
+void Pool::return_stream(std::shared_ptr<StreamHandle> stream) noexcept {
+  try {
+    const std::lock_guard lock(streams_mutex_);
+    streams_.push_back(std::move(stream));
+  } catch (const std::exception&) {
+    // Without memory for the list it is destroyed.
+  }
+}
+
 std::shared_ptr<void> Pool::allocate(const std::shared_ptr<Pool>& pool, std::size_t bytes,
                                      const std::shared_ptr<StreamHandle>& stream) {
   stream->refuse_recording("an allocation");  // it would belong to the graph
@@ -211,6 +232,7 @@ CudaStream::~CudaStream() {
     cudaFreeHost(flag_);
     staging_.clear();
   });
+  if (handle_ != pool_->own()) pool_->return_stream(std::move(handle_));
 }
 
 Tensor CudaStream::allocate(const Shape& shape, DType dtype) {

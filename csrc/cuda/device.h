@@ -44,6 +44,10 @@ class Pool {
   cudaMemPool_t handle() const { return pool_; }
   // The device's own stream.
   const std::shared_ptr<StreamHandle>& own() const { return own_; }
+  // A stream for a run, and its return when all its work is done. Runtimes keep contexts and workspaces for each stream that
+  // they have seen, so there are no more of them than runs at once.
+  std::shared_ptr<StreamHandle> take_stream();
+  void return_stream(std::shared_ptr<StreamHandle> stream) noexcept;
   // Memory for work on `stream`. When its last owner goes, other work on it must be done, or be enqueued on `stream`, on
   // the device's own stream, or before later work of the default stream.
   static std::shared_ptr<void> allocate(const std::shared_ptr<Pool>& pool, std::size_t bytes,
@@ -67,6 +71,8 @@ class Pool {
   StreamHandle frees_;
   CudaEvent used_;
   std::shared_timed_mutex gate_;
+  std::mutex streams_mutex_;
+  std::vector<std::shared_ptr<StreamHandle>> streams_;  // that nobody uses
 };
 
 // Pinned memory through which copies between host and device go, in pieces behind one another.
@@ -157,7 +163,7 @@ class CudaDevice final : public Device {
   Memory memory() const override;
   Stream& stream() override { return *stream_; }
   std::unique_ptr<Stream> make_stream() override {
-    return std::make_unique<CudaStream>(pool_, std::make_shared<StreamHandle>(pool_->index()));
+    return std::make_unique<CudaStream>(pool_, pool_->take_stream());
   }
   std::string no_graphs() const override { return {}; }
   void trim() override { pool_->trim(); }

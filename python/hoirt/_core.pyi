@@ -252,7 +252,8 @@ class Device:
         stream: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> DeviceTensor:
         """
-        Memory with any content, for work on stream(), or on `stream` too (a cudaStream_t as an integer).
+        Memory with any content, for work on stream(), or on `stream` too (a cudaStream_t as an integer). What was
+        enqueued on that one must be done before the memory is given back.
         """
     def memory(self) -> tuple[int, int]:
         """

@@ -1,10 +1,11 @@
-// Rows of the denoise loop that run the shallow network: memory, batches, refusals.
+// Rows of the denoise loop that run the shallow network: memory, batches, refusals, failures.
 #include <memory>
 #include <set>
 #include <utility>
 
 #include "engine/denoise_loop.h"
 #include "tests/cpp/check.h"
+#include "tests/cpp/fake_device.h"
 
 using namespace hoirt;
 
@@ -45,6 +46,27 @@ class Half final : public Network {
 
  private:
   bool full_;
+  std::vector<Port> inputs_{{"sample", {-1, 2, -1}}}, outputs_{{"prediction", {-1, 2, -1}}};
+};
+
+// Lends its feature, enqueues work on it, and fails.
+class Failing final : public Network {
+ public:
+  explicit Failing(bool full) { (full ? outputs_ : inputs_).push_back({"feature", {-1, 2, -1}}); }
+  const std::vector<Port>& inputs() const override { return inputs_; }
+  const std::vector<Port>& outputs() const override { return outputs_; }
+  Place place() const override { return test::fake_place; }
+  void run(const TensorMap& inputs, TensorMap& outputs, void* stream) override {
+    auto memory = std::make_shared<Tensor>(inputs.at("sample").shape(), DType::f32);
+    outputs.at("feature") = Tensor::borrow(memory->raw(), memory->shape(), DType::f32, memory, test::fake_place);
+    static_cast<test::FakeStream*>(stream)->enqueue(
+        [this, lent = std::weak_ptr(memory)] { (lent.expired() ? early : late) += 1; });
+    throw BackendError("out of breath");
+  }
+
+  int early = 0, late = 0;  // whether the feature was freed before the work was done, or not
+
+ private:
   std::vector<Port> inputs_{{"sample", {-1, 2, -1}}}, outputs_{{"prediction", {-1, 2, -1}}};
 };
 
@@ -107,4 +129,12 @@ TEST(reuse_refuses_what_does_not_fit) {
   CHECK_THROWS(InputError, "takes no output of the network", DenoiseLoop(shallow, ports, shallow));
   DenoiseLoop plain(full, ports);
   CHECK_THROWS(InputError, "without a reuse network", plain.run(make_table({{false, 1}, {true, 1}}), make_request()));
+}
+
+TEST(features_stay_until_the_work_of_a_run_that_failed_is_done) {
+  const auto network = std::make_shared<Failing>(true);
+  DenoiseLoop loop(network, ports, std::make_shared<Failing>(false), std::make_shared<test::FakeDevice>());
+  const StepTable table = make_table({{false, 1}, {true, 1}});
+  CHECK_THROWS(BackendError, "out of breath", loop.run(table, make_request()));
+  CHECK(network->early == 0 && network->late == 1);
 }

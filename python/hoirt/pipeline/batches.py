@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from hoirt.errors import BackendError, Cancelled, HoirtError, OutOfMemory
+from hoirt.errors import Cancelled, HoirtError, OutOfMemory
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import Item, Settings
 from hoirt.pipeline.result import Result
@@ -68,11 +68,11 @@ class _Batches:
         if len(jobs) > 1:
             try:
                 painted = regenerate(self._models, jobs, self._settings)
-            except (BackendError, OutOfMemory, MemoryError):
-                pass
             except Cancelled:
                 if not self._own_tokens or not all(_cancelled(job.item) for job in jobs):
                     raise
+            except (HoirtError, MemoryError):  # InputError too: a compiled network may not take so many
+                pass
             else:
                 for job, one in zip(jobs, painted, strict=True):
                     with self._guard(job.item, results):

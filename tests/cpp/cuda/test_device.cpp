@@ -77,6 +77,20 @@ TEST(memory_is_freed_behind_all_streams_that_may_use_it) {
   cudaSetDevice(0);
 }
 
+TEST(streams_are_used_again) {
+  Rig rig;
+  const void* first = rig.run->handle();
+  std::unique_ptr<Stream> second = rig.device->make_stream();
+  CHECK(second->handle() != first && second->handle() != rig.own.handle());
+  Tensor memory = second->allocate({100}, DType::u8);  // outlives the run
+  write(*second, memory);
+  const void* handle = second->handle();
+  second.reset();
+  second = rig.device->make_stream();
+  CHECK(second->handle() == handle);
+  write(*second, memory);
+}
+
 TEST(memory_that_is_dropped_during_a_capture_is_no_part_of_it) {
   Rig rig;
   Tensor before = rig.run->allocate({100}, DType::u8), used = rig.run->allocate({100}, DType::u8);

@@ -49,7 +49,8 @@ class _Context:
     context: Any
     block: Block | None
     outputs: dict[str, Shape]
-    staged: dict[str, Any] = field(default_factory=dict)  # aligned memory for tensors that are not
+    # Aligned memory for tensors that are not, and for outputs that nobody asked for.
+    staged: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -98,6 +99,8 @@ class Engine:
         """Enqueues one run on `stream`: what _core.DeviceNetwork calls.
 
         Outputs that are given are written in place; for those that are None memory is made and returned.
+        Those that are left out are written too, after this has returned and by each replay of a graph; their
+        memory stays with the context.
         Raises InputError for shapes that no profile takes, BackendError, OutOfMemory.
         """
         missing = [tensor.name for tensor in self.inputs if tensor.name not in inputs]
@@ -116,7 +119,9 @@ class Engine:
             for tensor in self.outputs:
                 given = outputs.get(tensor.name)
                 wanted = context.outputs[tensor.name]
-                if given is None:
+                if tensor.name not in outputs:
+                    given = self._staged(context, tensor, wanted, stream)
+                elif given is None:
                     given = made[tensor.name] = self.device.empty(wanted, tensor.dtype, stream=stream)
                 elif tuple(given.shape) != wanted:
                     raise InputError(f"the output {tensor.name} is {wanted}, not {tuple(given.shape)}")
@@ -140,13 +145,15 @@ class Engine:
         if str(value.dtype) != tensor.dtype:
             raise InputError(f"the tensor {tensor.name} is {tensor.dtype}, not {value.dtype}")
         if address % ALIGNMENT:
-            if tensor.name not in context.staged:
-                made = self.device.empty(tuple(value.shape), tensor.dtype, stream=stream)
-                context.staged[tensor.name] = made
-            value = context.staged[tensor.name]
+            value = self._staged(context, tensor, tuple(value.shape), stream)
         if not context.context.set_tensor_address(tensor.name, value.address):
             raise self.library.failure(f"binding the tensor {tensor.name} failed")
         return value
+
+    def _staged(self, context: _Context, tensor: Tensor, shape: Shape, stream: int) -> Any:
+        if tensor.name not in context.staged:
+            context.staged[tensor.name] = self.device.empty(shape, tensor.dtype, stream=stream)
+        return context.staged[tensor.name]
 
     def _context(self, stream: int, shapes: Mapping[str, Shape]) -> _Context:
         key = stream, tuple(shapes.items())
