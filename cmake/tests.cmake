@@ -21,7 +21,7 @@ add_custom_target(hoirt_checks DEPENDS hoirt_tests)  # what is run after a build
 if(TARGET hoirt_cuda)
   add_executable(hoirt_cuda_tests tests/cpp/main.cpp tests/cpp/cuda/test_device.cpp tests/cpp/cuda/idle_launches.cpp
     tests/cpp/cuda/fake_streams.cpp tests/cpp/cuda/fake_memory.cpp tests/cpp/cuda/fake_limits.cpp
-    csrc/cuda/device.cpp csrc/cuda/memory.cpp)
+    csrc/cuda/device.cpp csrc/cuda/memory.cpp csrc/cuda/pool.cpp)
   target_link_libraries(hoirt_cuda_tests PRIVATE hoirt_engine)
   target_include_directories(hoirt_cuda_tests SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   add_test(NAME cuda COMMAND hoirt_cuda_tests)
