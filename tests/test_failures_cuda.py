@@ -71,7 +71,8 @@ def test_in_a_loop(name: str) -> None:
             np.testing.assert_allclose(latents, wanted, rtol=0, atol=1e-5)
 
     before = clean(loop)
-    assert fail_each(name, run) > 0 or name == "cudaMemsetAsync"
+    # Streams are used again; tests/cpp/cuda makes one fail.
+    assert fail_each(name, run) > 0 or name in ("cudaMemsetAsync", "cudaStreamCreateWithFlags")
     np.testing.assert_allclose(values(loop.run(**arguments(5)).latents), wanted, rtol=0, atol=1e-5)
     assert clean(loop) == before
 

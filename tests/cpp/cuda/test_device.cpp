@@ -89,6 +89,9 @@ TEST(streams_are_used_again) {
   second = rig.device->make_stream();
   CHECK(second->handle() == handle);
   write(*second, memory);
+  runtime::fail_next("cudaStreamCreateWithFlags", cudaErrorMemoryAllocation);
+  CHECK_THROWS(OutOfMemory, "a stream could not be made", static_cast<void>(rig.device->make_stream()));
+  CHECK(rig.device->make_stream()->handle() != handle);
 }
 
 TEST(memory_that_is_dropped_during_a_capture_is_no_part_of_it) {
