@@ -37,8 +37,14 @@ std::size_t WorkspacePool::idle() const {
   return idle_.size();
 }
 
-void WorkspacePool::clear() {
+void WorkspacePool::free_idle() {
   std::list<Idle> gone;  // freed when the lock is open again
+  const std::lock_guard lock(mutex_);
+  gone.swap(idle_);
+}
+
+void WorkspacePool::clear() {
+  std::list<Idle> gone;
   const std::lock_guard lock(mutex_);
   gone.swap(idle_);
   ++generation_;

@@ -49,7 +49,9 @@ class WorkspacePool {
   // A workspace last used for `shape`, or a new one. Thread-safe.
   Lease take(const Shape& shape);
   std::size_t idle() const;
-  // Frees the idle workspaces now, and those in use when they come back. Thread-safe.
+  // Frees the idle workspaces. Thread-safe.
+  void free_idle();
+  // The same, and frees those in use when they come back. Thread-safe.
   void clear();
 
   Device& device() const { return *device_; }

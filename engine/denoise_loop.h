@@ -41,7 +41,9 @@ class DenoiseLoop {
   // and whatever the callbacks throw.
   LoopResult run(const StepTable& table, const LoopRequest& request);
 
-  // Frees the buffers and graphs that are kept between runs; those in use are freed when their runs end. Thread-safe.
+  // Frees the buffers and graphs that ended runs left for later ones; the device's pool still has the memory. Thread-safe.
+  void free_idle() { pool_.free_idle(); }
+  // The same, and those in use are freed when their runs end; gives the pool's memory back. Thread-safe.
   void unload();
 
   const Network& network() const { return *network_; }

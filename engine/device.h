@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "csrc/kernels/copy_items.h"
 #include "csrc/kernels/guided_step.h"
@@ -117,6 +118,8 @@ class Device {
   virtual std::unique_ptr<Stream> make_stream() = 0;
   // Why streams record no graphs, or "".
   virtual std::string no_graphs() const = 0;
+  // Calls `work` with the handles of the streams that no run has, and gives them to none meanwhile.
+  virtual void with_idle_streams(const std::function<void(const std::vector<void*>&)>& work) { work({}); }
   // Gives memory that is kept for later allocations back to the system.
   virtual void trim() = 0;
 };

@@ -16,8 +16,19 @@ class FakeCuda:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[Any] = []
         self.current = "none"
-        for name in ("stream", "use_mem_pool", "ExternalStream", "MemPool", "Stream", "current_stream"):
+        self.shortages, self.free = 0, 1 << 30
+        names = ("stream", "use_mem_pool", "ExternalStream", "MemPool", "Stream", "current_stream")
+        for name in (*names, "memory_stats", "mem_get_info", "empty_cache"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+
+    def memory_stats(self, device: str) -> dict[str, int]:
+        return {"num_ooms": self.shortages}
+
+    def mem_get_info(self, device: str) -> tuple[int, int]:
+        return self.free, 1 << 30
+
+    def empty_cache(self) -> None:
+        self.calls.append("cache emptied")
 
     def MemPool(self) -> str:  # noqa: N802
         self.calls.append("pool")

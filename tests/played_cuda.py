@@ -7,9 +7,10 @@ know such a GPU.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def _library() -> ctypes.CDLL:
     found.hoirt_played_faults.restype = ctypes.c_char_p
     found.hoirt_played_is_recording.restype = found.hoirt_played_calm.restype = ctypes.c_bool
     found.hoirt_played_fail.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_int]
+    found.hoirt_played_limit.argtypes = [ctypes.c_size_t]
     found.hoirt_played_is_recording.argtypes = [ctypes.c_void_p]
     found.hoirt_played_enqueue.argtypes = [ctypes.c_void_p, _WORK, ctypes.c_void_p]
     found.hoirt_played_check_use.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
@@ -57,6 +59,16 @@ def live_blocks() -> int:
 def fail(name: str, number: int, error: int) -> None:
     """The call of that CUDA function with that number, counted from 1, will return `error`."""
     _library().hoirt_played_fail(name.encode(), number, error)
+
+
+@contextlib.contextmanager
+def limit(bytes: int) -> Iterator[None]:
+    """The device has so many bytes more than are used, or kept by its pool, now."""
+    _library().hoirt_played_limit(bytes)
+    try:
+        yield
+    finally:
+        _library().hoirt_played_limit(0)
 
 
 def calm() -> bool:

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 from fake_torch_cuda import FakeCuda
-from hoirt import BackendError
+from hoirt import BackendError, OutOfMemory
 from hoirt.backends.aoti import runtime, store
 from hoirt.backends.aoti.runtime import Runner
-from hoirt.backends.aoti.thread import in_torch_thread
+from hoirt.backends.aoti.thread import finish, hand_over, in_torch_thread
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -41,9 +41,14 @@ Make = Callable[[str], tuple[Runner, Double]]
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    monkeypatch.setattr(Runner, "_shortages", {})
+    return FakeCuda(monkeypatch)
+
+
+@pytest.fixture
+def make(tmp_path: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Runners of a package on a device of that name."""
-    FakeCuda(monkeypatch)
     path = tmp_path / "double.pt2"
     path.write_bytes(b"package")
     value = store.Value("x", (-1, 3), "float32")
@@ -68,10 +73,60 @@ def test_all_work_on_a_gpu_is_done_by_one_thread(make: Make) -> None:
     with ThreadPoolExecutor(4) as callers:
         for made in callers.map(lambda stream: runner({"x": X}, {"y": None}, stream), range(1, 9)):
             np.testing.assert_array_equal(made["y"], 2 * X)
-    assert double.threads == {"hoirt-torch_0"}
+    assert double.threads == {"hoirt-torch"}
     here, double = make("cpu")
     here({"x": X}, {"y": None}, 0)
     assert double.threads == {threading.current_thread().name}
+
+
+def test_a_runner_is_closed_by_that_thread_when_nothing_else_is_under_way(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool of torch's that goes while any is in use ends the process, whichever thread it goes in."""
+    threads: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+    runner, _ = make("cuda:0")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: threads.append(threading.current_thread().name))
+    busy = hand_over(lambda: (begun.set(), go_on.wait(30)))
+    begun.wait()
+    del runner  # does not wait
+    assert threads == [] and not busy.done()
+    go_on.set()
+    finish()
+    assert threads == ["hoirt-torch"]
+
+
+def test_a_lack_of_memory_is_told(make: Make, cuda: FakeCuda) -> None:
+    runner, double = make("cuda:0")
+    double.fails = True
+    for found, expected in ((1, OutOfMemory), (1, BackendError), (2, OutOfMemory)):
+        cuda.shortages = found
+        with pytest.raises(expected, match=r"double\.onnx: CUDA error: no luck"):
+            runner({"x": X}, {"y": None}, 1)
+
+
+def test_no_room_for_weights_is_told(make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, _ = make("cuda:0")
+
+    def fail(path: Path, device: str) -> Double:
+        raise BackendError(f"{path}: torch cannot load this package")
+
+    monkeypatch.setattr(runtime, "_load", fail)
+    for free, expected in ((6, OutOfMemory), (7, BackendError)):  # b"package" has 7 bytes
+        cuda.free = free
+        with pytest.raises(expected, match="cannot load this package"):
+            Runner(runner._folder, runner._packages, "cuda:0", "double.onnx")
+
+
+def test_what_is_kept_for_idle_streams_goes(make: Make, cuda: FakeCuda) -> None:
+    runner, _ = make("cuda:0")
+    for stream in (1, 2):
+        runner({"x": X}, {"y": None}, stream)
+    runner.free_idle([2, 3])
+    assert cuda.calls == ["pool", "pool", "cache emptied"]
+    for stream in (1, 2):
+        runner({"x": X}, {"y": None}, stream)
+    assert cuda.calls == ["pool", "pool", "cache emptied", "pool"]
 
 
 def test_what_torch_raises_is_a_backend_error(make: Make) -> None:
@@ -100,16 +155,20 @@ def test_workspaces_go_with_the_last_runner(make: Make, monkeypatch: pytest.Monk
     for runner in (first, second):
         runner({"x": X}, {"y": None}, 1)
     del runner, first
+    finish()
     assert calls == ["cache"]
     del second
+    finish()
     assert calls == ["cache", "cache"]
     del idle  # which never ran
+    finish()
     assert calls == ["cache", "cache", "all", "cache"]
     calls.clear()
     third = make("cuda:0")[0]
     third({"x": X}, {"y": None}, 1)
     kept = Graph()  # a caller's own, whose replays write into a workspace
     del third
+    finish()
     assert calls == ["cache"]
     del kept, on_cpu
 

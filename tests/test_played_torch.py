@@ -4,9 +4,11 @@ streams, recordings and memory are torch's and hoirt's own. `tools/played_torch.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,11 @@ import hoirt
 import numpy as np
 import pytest
 import torch
+from hoirt import OutOfMemory
+from hoirt.backends.aoti.runtime import Runner
+from hoirt.backends.aoti.thread import finish
 from hoirt.backends.devices import open_device
+from hoirt.backends.idle import free_idle
 
 PLAYED = torch.cuda.is_available() and torch.cuda.get_device_name() == "played by the CPU"
 WORKSPACE = 1 << 22  # cuBLAS', at the least
@@ -57,6 +63,30 @@ def test_threads_share_the_networks(refiner: hoirt.Refiner) -> None:
     assert results == ["refined"] * 36
 
 
+def test_refiners_come_and_go(refiner: hoirt.Refiner, random_pack: Path) -> None:
+    """While another runs; a pool of torch's that goes meanwhile would end the process."""
+    results: list[str] = []
+    enough = threading.Event()
+
+    def work() -> None:
+        while not enough.is_set():
+            results.append(repair(refiner).status)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for unload in (True, False) * 4:
+            other = hoirt.Refiner(random_pack, device="cuda", backend="aoti", precision="bf16")
+            assert repair(other).status == "refined"
+            if unload:
+                other.unload()
+            del other
+    finally:
+        enough.set()
+        thread.join()
+    assert set(results) == {"refined"} and len(results) > 8
+
+
 def held(refiner: hoirt.Refiner) -> int:
     """Bytes that torch holds once the refiner is closed."""
     refiner.unload()
@@ -92,8 +122,72 @@ def test_graphs_of_torchs_own_keep_their_workspace(refiner: hoirt.Refiner) -> No
     assert held(refiner) == before
 
 
+@contextlib.contextmanager
+def limit(bytes: int) -> Iterator[None]:
+    """The device has so many bytes more than are used, or kept by a pool, now."""
+    library = ctypes.CDLL(None)
+    library.hoirt_played_torch_limit(ctypes.c_size_t(bytes))
+    try:
+        yield
+    finally:
+        library.hoirt_played_torch_limit(ctypes.c_size_t(0))
+
+
+def use_streams(refiner: hoirt.Refiner) -> None:
+    """Several at once, so that something is kept for each."""
+    threads = [threading.Thread(target=repair, args=[refiner]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_what_is_kept_for_idle_streams_goes(refiner: hoirt.Refiner) -> None:
+    use_streams(refiner)
+    before = torch.cuda.memory_reserved()
+    free_idle(open_device("cuda:0"))
+    assert torch.cuda.memory_reserved() < before
+    assert repair(refiner).status == "refined"
+
+
+def test_too_little_memory_for_packages(refiner: hoirt.Refiner) -> None:
+    refiner.unload()
+    torch.cuda.empty_cache()
+    with limit(1), pytest.raises(OutOfMemory, match="cuda:0 has no memory left"):
+        repair(refiner)
+    assert repair(refiner).status == "refined"
+
+
+def test_too_little_memory_while_packages_run(refiner: hoirt.Refiner) -> None:
+    repair(refiner)
+    free_idle(open_device("cuda:0"))
+    with limit(1), pytest.raises(OutOfMemory, match="cuda:0"):
+        repair(refiner)
+    assert repair(refiner).status == "refined"
+
+
+def test_a_call_that_finds_too_little_memory_begins_again(
+    refiner: hoirt.Refiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, short = Runner._run, [2]
+
+    def hungry(self: Runner, *args: Any) -> None:
+        if short[0] > 0:
+            short[0] -= 1
+            torch.empty(1 << 40, device="cuda")
+        run(self, *args)
+
+    monkeypatch.setattr(Runner, "_run", hungry)
+    with pytest.raises(OutOfMemory, match="cuda:0 has no memory left"):
+        repair(refiner)
+    short[0] = 1
+    assert repair(refiner).status == "refined"
+
+
 def test_waiting_for_the_device_ends_a_recording() -> None:
     """The rule that the others are about."""
+    gc.collect()
+    finish()  # torch believes that it goes on, and no pool of its own may go then
     stream = open_device("cuda:0").stream()
     with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
         graph = torch.cuda.CUDAGraph()

@@ -29,4 +29,4 @@ LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.s
   HOIRT_PLAYED_CUDA="$build/played" "$python" -m pytest -q --capture=sys -k cuda \
   --numprocesses auto --maxprocesses 4 --dist loadfile \
   $tests tests/test_device_arrays.py tests/test_repair_cuda.py tests/test_repair_packs_cuda.py \
-  tests/test_failures_cuda.py tests/test_stress_cuda.py
+  tests/test_failures_cuda.py tests/test_memory_cuda.py tests/test_stress_cuda.py

@@ -149,6 +149,8 @@ void register_denoise_loop(py::module_& module) {
       .def(py::init(&make_loop), py::arg("network").none(false), py::kw_only(), py::arg("state") = "sample",
            py::arg("timestep") = "timestep", py::arg("control") = "control_scale", py::arg("output") = "prediction", py::arg("reuse") = py::none(),
            py::arg("device") = py::none())
+      .def("free_idle", &DenoiseLoop::free_idle, py::call_guard<py::gil_scoped_release>(),
+           "Frees buffers and graphs that ended runs left for later ones; Device.trim gives their memory back.")
       .def("unload", &DenoiseLoop::unload, py::call_guard<py::gil_scoped_release>(),
            "Frees the buffers and graphs that are kept between runs; the next run makes new ones.")
       .def_property_readonly("features", &DenoiseLoop::features,

@@ -62,6 +62,16 @@ py::object call(Device& device, const py::typing::Callable<py::object()>& fn) {
   return result;
 }
 
+void with_idle_streams(Device& device, const py::typing::Callable<void(std::vector<std::uintptr_t>)>& fn) {
+  const py::gil_scoped_release release;
+  device.with_idle_streams([&](const std::vector<void*>& streams) {
+    const py::gil_scoped_acquire gil;
+    py::list handles;
+    for (void* stream : streams) handles.append(reinterpret_cast<std::uintptr_t>(stream));
+    fn(handles);
+  });
+}
+
 std::shared_ptr<Device> open_device(const std::string& name, const std::string& path) {
   const Place place = place_from(name);
   if (place.host()) return host_device();
@@ -115,6 +125,9 @@ void register_device(py::module_& module) {
       .def("call", &call, py::arg("fn"),
            "What `fn()` returns, which opens a network or does the like; no step is recorded meanwhile, whereas what runtimes\n"
            "do then would end a recording.")
+      .def("with_idle_streams", &with_idle_streams, py::arg("fn"),
+           "Calls `fn(streams)` with the streams, cudaStream_t as integers, that no run has; none gets one meanwhile, so what\n"
+           "is kept for them may be freed.")
       .def("trim", &Device::trim, py::call_guard<py::gil_scoped_release>(),
            "Gives memory that is kept for later use back to the system.")
       .def("__repr__", [](const Device& self) { return "Device('" + to_string(self.place()) + "', " + self.name() + ")"; });

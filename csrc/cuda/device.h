@@ -103,6 +103,9 @@ class CudaDevice final : public Device {
     return std::make_unique<CudaStream>(pool_, pool_->take_stream());
   }
   std::string no_graphs() const override { return {}; }
+  void with_idle_streams(const std::function<void(const std::vector<void*>&)>& work) override {
+    pool_->with_idle_streams(work);
+  }
   void trim() override { pool_->trim(); }
   const std::shared_ptr<Pool>& pool() const { return pool_; }
 

@@ -62,6 +62,24 @@ void Pool::return_stream(std::shared_ptr<StreamHandle> stream) noexcept {
   }
 }
 
+void Pool::with_idle_streams(const std::function<void(const std::vector<void*>&)>& work) {
+  struct Taken {
+    explicit Taken(Pool& from) : pool(from) {
+      const std::lock_guard lock(pool.streams_mutex_);
+      streams.swap(pool.streams_);
+    }
+    ~Taken() {
+      for (std::shared_ptr<StreamHandle>& stream : streams) pool.return_stream(std::move(stream));
+    }
+    Pool& pool;
+    std::vector<std::shared_ptr<StreamHandle>> streams;
+  };
+  const Taken taken(*this);
+  std::vector<void*> handles;
+  for (const std::shared_ptr<StreamHandle>& stream : taken.streams) handles.push_back(stream->stream);
+  work(handles);
+}
+
 std::shared_ptr<void> Pool::allocate(const std::shared_ptr<Pool>& pool, std::size_t bytes,
                                      const std::shared_ptr<StreamHandle>& stream) {
   stream->refuse_recording("an allocation");  // it would belong to the graph

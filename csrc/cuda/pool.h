@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -46,6 +47,8 @@ class Pool {
   // for each stream that they have seen.
   std::shared_ptr<StreamHandle> take_stream();
   void return_stream(std::shared_ptr<StreamHandle> stream) noexcept;
+  // Calls `work` with the streams that nobody has; whoever wants one meanwhile gets a new one.
+  void with_idle_streams(const std::function<void(const std::vector<void*>&)>& work);
   // Memory for work on `stream`. When its last owner goes, other work on it must be done, or be enqueued on `stream`, on
   // the device's own stream, or before later work of the default stream.
   static std::shared_ptr<void> allocate(const std::shared_ptr<Pool>& pool, std::size_t bytes,

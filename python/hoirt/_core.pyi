@@ -275,6 +275,11 @@ class Device:
         """
         The array on this device, in the order of its stream(); what is there already is shared, not copied.
         """
+    def with_idle_streams(self, fn: collections.abc.Callable[[list[int]], None]) -> None:
+        """
+        Calls `fn(streams)` with the streams, cudaStream_t as integers, that no run has; none gets one meanwhile, so what
+        is kept for them may be freed.
+        """
     def zeros(
         self, shape: collections.abc.Iterable[typing.SupportsIndex], dtype: str = "float32"
     ) -> DeviceTensor:
@@ -486,6 +491,10 @@ class DenoiseLoop:
         reuse: Network | None = None,
         device: Device | None = None,
     ) -> None: ...
+    def free_idle(self) -> None:
+        """
+        Frees buffers and graphs that ended runs left for later ones; Device.trim gives their memory back.
+        """
     def run(
         self,
         table: typing.Any,

@@ -357,6 +357,21 @@ TEST(device_loop_unloads) {
   CHECK(rig.device->counts->live_bytes == 0 && rig.device->trims == 4);  // freed when the run ended, too
 }
 
+TEST(device_loop_frees_what_is_idle) {
+  Rig rig;
+  const StepTable table = every_column(5);
+  LoopRequest request = make_request(table, 2);
+  static_cast<void>(rig.loop.run(table, make_request(table, 1)));
+  request.on_step = [&](const StepInfo& info) {
+    if (info.step == 1) rig.loop.free_idle();
+    return true;
+  };
+  CHECK(values(rig.loop.run(table, request).latents) == on_host(table, make_request(table, 2)));
+  CHECK(rig.device->counts->live_bytes > 0 && rig.device->counts->streams == 2);  // the run's are kept for the next one
+  rig.loop.free_idle();
+  CHECK(rig.device->counts->live_bytes == 0 && rig.device->counts->streams == 1 && rig.device->trims == 0);
+}
+
 TEST(device_loop_serves_many_threads) {
   Rig rig;
   const StepTable table = every_column(7);

@@ -23,6 +23,11 @@ def library() -> str:
     return spec.origin
 
 
+def full_name(device: str) -> str:
+    """ "cuda" is the first one."""
+    return "cuda:0" if device == "cuda" else device
+
+
 def open_device(name: str) -> "Device":
     """The device "cpu", "cuda" (the first one) or "cuda:N". Thread-safe.
 
@@ -32,7 +37,7 @@ def open_device(name: str) -> "Device":
     """
     from hoirt import _core
 
-    name = "cuda:0" if name == "cuda" else name
+    name = full_name(name)
     with _lock:  # a failure is not kept: the driver may have been installed since
         if name not in _opened:
             _opened[name] = _core.open_device(name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import contextmanager
+from functools import partial
 
-from hoirt.errors import Cancelled, HoirtError, OutOfMemory
+from hoirt.errors import Cancelled, HoirtError
+from hoirt.pipeline.memory import let_go, with_memory
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import Item, Settings
 from hoirt.pipeline.result import Result
@@ -17,8 +17,9 @@ from hoirt.pipeline.strengths import finish
 
 def refine_one(models: Models, item: Item, settings: Settings) -> Result:
     """One checked picture; whatever is wrong is raised."""
-    with _out_of_memory():
-        return finish(models, prepare(models, item, settings), settings)
+    device = models.arrays.device
+    job = with_memory(device, partial(prepare, models, item, settings))
+    return with_memory(device, partial(finish, models, job, settings))
 
 
 def refine_all(
@@ -39,7 +40,7 @@ def refine_all(
     for start in range(0, len(items), settings.batch):
         results += batches(items[start : start + settings.batch])
         for done in results[start:]:
-            _let_go(done.error)  # again, for the functions of _Batches have ended only now
+            let_go(done.error)  # again, for the functions of _Batches have ended only now
     return results
 
 
@@ -48,17 +49,18 @@ class _Batches:
         self, models: Models, check: Callable[[Item], Item], settings: Settings, own_tokens: bool
     ) -> None:
         self._models, self._check, self._settings, self._own_tokens = models, check, settings, own_tokens
+        self._device = models.arrays.device
 
     def __call__(self, items: Sequence[Item]) -> list[Result]:
         results: dict[int, Result] = {}  # by index of the item
         jobs: list[Job] = []
         for item in items:
             with self._guard(item, results):
-                job = prepare(self._models, self._check(item), self._settings)
+                job = with_memory(self._device, partial(self._prepare, item))
                 if len(items) > 1 and job.encoded is not None and job.strength != "adaptive":
                     jobs.append(job)
                 else:
-                    results[item.index] = finish(self._models, job, self._settings)
+                    results[item.index] = self._finish(job)
         for together in _alike(jobs):
             self._run(together, results)
         return [results[item.index] for item in items]
@@ -67,7 +69,7 @@ class _Batches:
         """All in one run of the loop; if that fails, each by itself, so that each gets its own result."""
         if len(jobs) > 1:
             try:
-                painted = regenerate(self._models, jobs, self._settings)
+                painted = with_memory(self._device, partial(regenerate, self._models, jobs, self._settings))
             except Cancelled:
                 if not self._own_tokens or not all(_cancelled(job.item) for job in jobs):
                     raise
@@ -77,42 +79,33 @@ class _Batches:
                 for job, one in zip(jobs, painted, strict=True):
                     with self._guard(job.item, results):
                         job.check_cancel()
-                        results[job.item.index] = result(self._models, job, one, float(job.strength))
+                        results[job.item.index] = with_memory(
+                            self._device, partial(result, self._models, job, one, float(job.strength))
+                        )
                 return
         for job in jobs:
             with self._guard(job.item, results):
-                results[job.item.index] = finish(self._models, job, self._settings)
+                results[job.item.index] = self._finish(job)
+
+    def _prepare(self, item: Item) -> Job:
+        return prepare(self._models, self._check(item), self._settings)
+
+    def _finish(self, job: Job) -> Result:
+        return with_memory(self._device, partial(finish, self._models, job, self._settings))
 
     @contextmanager
     def _guard(self, item: Item, results: dict[int, Result]) -> Iterator[None]:
         """What goes wrong with the item becomes its result."""
         try:
-            with _out_of_memory():
-                yield
+            yield
         except Cancelled as error:
             if not self._own_tokens or not _cancelled(item):
                 raise
-            _let_go(error)
+            let_go(error)
             results[item.index] = Result(None, "cancelled", error=error)
         except HoirtError as error:
-            _let_go(error)
+            let_go(error)
             results[item.index] = Result(None, "error", error=error)
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Takes the local variables from the functions that an error has ended; where it was raised stays told.
-
-    The caller keeps a result as long as he likes, and with its error he would keep the memory of that
-    picture, which on a GPU may be the one that there was not enough of.
-    """
-    while error is not None:
-        for ended, _ in traceback.walk_tb(error.__traceback__):
-            frame: FrameType | None = ended
-            with suppress(RuntimeError):  # of one that still runs, as then do all its callers
-                while frame is not None:
-                    frame.clear()
-                    frame = frame.f_back
-        error = error.__cause__
 
 
 def _cancelled(item: Item) -> bool:
@@ -127,13 +120,3 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
         kind = (job.encoded.size, job.table.guided, job.noise is not None)
         groups.setdefault(kind, []).append(job)
     return list(groups.values())
-
-
-@contextmanager
-def _out_of_memory() -> Iterator[None]:
-    try:
-        yield
-    except OutOfMemory:
-        raise
-    except MemoryError as error:
-        raise OutOfMemory(f"there is not enough memory for this picture: {error}") from error

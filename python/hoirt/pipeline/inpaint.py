@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hoirt.backends import idle
 from hoirt.errors import BackendError, InputError
 from hoirt.pipeline.regions import Region
 from hoirt.pipeline.text import Prompt
@@ -185,9 +186,11 @@ class Inpainter:
     def _make_loop(self, network: Network, reuse: Network | None = None) -> DenoiseLoop:
         from hoirt import _core
 
-        return _core.DenoiseLoop(
-            network, timestep=None, control="control_scale", reuse=reuse, device=self._arrays.device
-        )
+        device = self._arrays.device
+        loop = _core.DenoiseLoop(network, timestep=None, control="control_scale", reuse=reuse, device=device)
+        if device is not None:
+            idle.keeps_loop(device, loop)
+        return loop
 
     def unload(self) -> None:
         """Frees what the loops keep between calls."""

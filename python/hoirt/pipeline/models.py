@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from hoirt.backends.choice import Choice, choose, parse_device
@@ -20,6 +21,7 @@ from hoirt.pipeline.arrays import Arrays, HostArrays
 from hoirt.pipeline.device_arrays import DeviceArrays, Downloading
 from hoirt.pipeline.find import HandFinder
 from hoirt.pipeline.inpaint import Inpainter
+from hoirt.pipeline.memory import with_memory
 from hoirt.pipeline.regions import RegionPlanner
 from hoirt.pipeline.text import TextEncoder
 
@@ -68,9 +70,10 @@ class Models:
         self.device = choice.device
         self.precision = choice.precision
         open_one = self._opener(opened, choice, threads or 0, cache)
-        networks = self._open_all(opened, open_one)
-        self.arrays = _arrays(choice.device)
-        if choice.device != "cpu":
+        on = None if choice.device == "cpu" else open_device(choice.device)
+        self.arrays: Arrays = HostArrays() if on is None else DeviceArrays(on)
+        networks = with_memory(on, partial(self._open_all, opened, open_one))
+        if on is not None:
             networks |= {role: _on_host(networks[role]) for role in DECIDING if role in networks}
         encoders = [(networks["text_encoder"], opened.tokenizer_file())]
         second = opened.tokenizer_2_file()
@@ -122,12 +125,6 @@ class Models:
 
 def _on_host(network: Network) -> Network:
     return cast("Network", Downloading(network))
-
-
-def _arrays(device: str) -> Arrays:
-    if device == "cpu":
-        return HostArrays()
-    return DeviceArrays(open_device(device))
 
 
 def _check_threads(threads: int | None) -> None:

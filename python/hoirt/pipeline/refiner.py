@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
+from hoirt.backends.idle import wait_for_closed
 from hoirt.errors import InputError
 from hoirt.hands.hand import Hand
 from hoirt.imaging import load
 from hoirt.imaging.arrays import as_numpy
 from hoirt.pipeline.batches import refine_all, refine_one
+from hoirt.pipeline.memory import with_memory
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import (
     ImageLike,
@@ -118,6 +120,7 @@ class Refiner:
         device = models.arrays.device
         models.inpaint.unload()
         del models  # the last use closes the networks
+        wait_for_closed()
         if device is not None:
             device.trim()
 
@@ -222,12 +225,15 @@ class Refiner:
             reuse_every: 1..1000, with `reuse`.
             colour_match: take out the shift of colours that the decoder leaves around the hole.
             batch: pictures of a list that share one run of the loop, 1..64.
-            on_step: called with a StepInfo after every step; returning False cancels the whole call.
+            on_step: called with a StepInfo after every step; returning False cancels the whole call. Where a
+                GPU has too little memory, what is kept there for later calls is given back and the steps
+                begin again.
             cancel: a token that another thread may cancel. A list of tokens, one per picture (or None),
                 cancels pictures by themselves: such a Result has status "cancelled".
 
         Raises:
             InputError: an argument cannot be right; for a single picture also the picture itself.
+            OutOfMemory: for a single picture.
             Cancelled: by `on_step` or `cancel`.
         """
         settings = check_settings(
@@ -288,7 +294,9 @@ class Refiner:
             InputError: the picture or an argument cannot be right.
         """
         lowest = None if threshold is None else number("threshold", threshold, 0.0, 1.0)
-        return self._models.find(load(image).pixels, hands, Stopwatch(), lowest, tiles)
+        models = self._models
+        find = partial(models.find, load(image).pixels, hands, Stopwatch(), lowest, tiles)
+        return with_memory(models.arrays.device, find)
 
     def _checked(self, item: Item) -> Item:
         """The item with everything checked that needs no picture."""

@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 
 #include <cstring>
+#include <string>
 
 namespace {
 
@@ -46,8 +47,12 @@ int limit(cudaDeviceAttr attribute) {
 
 extern "C" {
 cudaError_t cudaGetDeviceCount(int* count) { return *count = 2, cudaSuccess; }
-const char* cudaGetErrorName(cudaError_t) { return "fake"; }
-const char* cudaGetErrorString(cudaError_t) { return "fake"; }
+const char* cudaGetErrorName(cudaError_t error) { return cudaGetErrorString(error); }
+const char* cudaGetErrorString(cudaError_t error) {
+  if (error == cudaErrorMemoryAllocation) return "out of memory";
+  thread_local std::string text;
+  return (text = "fake error " + std::to_string(error)).c_str();
+}
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return *value = limit(attribute), cudaSuccess;
 }

@@ -26,7 +26,7 @@ constexpr int before_written = 0;  // torch's kernels write nothing, and zeros a
 constexpr int before_written = 0xFF;  // no numbers
 #endif
 constexpr int after_freed = 0xDB;  // large ones
-constexpr std::size_t total_memory = std::size_t{1} << 36, most_kept = std::size_t{1} << 26;
+constexpr std::size_t all_memory = std::size_t{1} << 36, most_kept = std::size_t{1} << 26;
 constexpr auto alignment = std::align_val_t{256};
 
 struct Free {
@@ -44,6 +44,7 @@ struct Memory {
   std::map<const std::byte*, Block> blocks;  // freed ones stay for a while, so that late users are seen
   std::deque<const std::byte*> freed;
   std::size_t freed_bytes = 0;
+  std::size_t total = all_memory;
   std::size_t used = 0, cached = 0;  // by live blocks, and by the pool for others to come
   std::map<const std::byte*, std::size_t> pinned;
 };
@@ -82,7 +83,7 @@ void use(const void* address, std::size_t bytes) {
 
 cudaError_t take(void** address, std::size_t bytes, CUstream_st& stream) {
   if (const cudaError_t error = outside(stream, "an allocation")) return error;
-  if (bytes > total_memory - memory().used) return give(cudaErrorMemoryAllocation);
+  if (bytes + memory().used > memory().total) return give(cudaErrorMemoryAllocation);
   Block block{std::unique_ptr<std::byte[], Free>(new (alignment) std::byte[bytes]), bytes};
   ASAN_POISON_MEMORY_REGION(block.memory.get(), bytes);
   *address = block.memory.get();
@@ -136,6 +137,16 @@ int live_blocks() {
   for (const auto& [address, block] : memory().blocks) count += block.life != Life::freed;
   return count;
 }
+void limit(std::size_t bytes) {
+  const Lock lock(state().mutex);
+  memory().total = bytes > 0 ? memory().used + memory().cached + bytes : all_memory;
+}
+bool has_room(std::size_t bytes) { return memory().used + memory().cached + bytes <= memory().total; }
+std::size_t size_of(const void* address) {
+  const auto found = block_of(address);
+  return found == memory().blocks.end() ? 0 : found->second.bytes;
+}
+void give_back(std::size_t bytes) { memory().cached -= std::min(memory().cached, bytes); }
 void check_use(const void* address, std::size_t bytes) {
   const Lock lock(state().mutex);
   use(address, bytes);
@@ -148,7 +159,7 @@ using namespace hoirt::test::runtime;
 extern "C" {
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   const Lock lock(state().mutex);
-  return *total = total_memory, *free = total_memory - memory().used - memory().cached, cudaSuccess;
+  return *total = memory().total, *free = memory().total - memory().used - memory().cached, cudaSuccess;
 }
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
   return *pool = new CUmemPoolHandle_st, cudaSuccess;

@@ -18,6 +18,9 @@ std::vector<std::string> take_faults();
 int live_blocks();
 int waits();
 
+// From now on the device has so many bytes more than are used or cached, 0: very many.
+void limit(std::size_t bytes);
+
 // The call of that name with that number, counted from 1, fails with `error`.
 void fail(const std::string& name, int number, cudaError_t error);
 inline void fail_next(const std::string& name, cudaError_t error) { fail(name, 1, error); }

@@ -77,6 +77,11 @@ int& current_device();
 cudaError_t give(cudaError_t error);  // the last error, if it is one
 cudaError_t injected(const char* name);
 
+// Memory outside of pools: whether there are so many bytes that no pool keeps, the size of a block, and bytes that were freed.
+bool has_room(std::size_t bytes);
+std::size_t size_of(const void* address);
+void give_back(std::size_t bytes);
+
 // The stream itself, or the current device's default stream.
 CUstream_st& stream_of(cudaStream_t stream);
 // For later, or for the graph that the stream records.

@@ -94,6 +94,23 @@ TEST(streams_are_used_again) {
   CHECK(rig.device->make_stream()->handle() != handle);
 }
 
+TEST(idle_streams_are_given_to_nobody_meanwhile) {
+  Rig rig;
+  const auto idle_streams = [&] {
+    std::vector<void*> seen;
+    rig.device->with_idle_streams([&](const std::vector<void*>& idle) { seen = idle; });
+    return seen;
+  };
+  CHECK(idle_streams().empty());
+  void* handle = rig.run->handle();
+  rig.run.reset();
+  CHECK(idle_streams() == std::vector{handle});
+  rig.device->with_idle_streams([&](const std::vector<void*>&) { CHECK(rig.device->make_stream()->handle() != handle); });
+  CHECK(idle_streams().size() == 2);
+  CHECK_THROWS(InputError, "no", rig.device->with_idle_streams([](const std::vector<void*>&) { throw InputError("no"); }));
+  CHECK(idle_streams().size() == 2);
+}
+
 TEST(memory_that_is_dropped_during_a_capture_is_no_part_of_it) {
   Rig rig;
   Tensor before = rig.run->allocate({100}, DType::u8), used = rig.run->allocate({100}, DType::u8);

@@ -8,22 +8,26 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
+from hoirt.backends import idle
 from hoirt.backends.aoti import store
 from hoirt.backends.aoti.store import Package
-from hoirt.backends.aoti.thread import in_torch_thread
+from hoirt.backends.aoti.thread import finish, hand_over, in_torch_thread
 from hoirt.backends.interface import kind_of
 from hoirt.backends.python_network import make_network
-from hoirt.errors import BackendError, InputError
+from hoirt.errors import BackendError, InputError, OutOfMemory
 
 if TYPE_CHECKING:
     from hoirt._core import Network, Port
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+idle.closes_later(finish)
 
 
 def open_packages(folder: Path, packages: Sequence[Package], device: str, *, name: str) -> Network:
@@ -49,6 +53,7 @@ class Runner:
     """
 
     _on_gpus: ClassVar[weakref.WeakSet[Runner]] = weakref.WeakSet()
+    _shortages: ClassVar[dict[str, int]] = {}  # how often torch has had no memory, by device
 
     def __init__(self, folder: Path, packages: Sequence[Package], device: str, name: str) -> None:
         self._folder, self._packages, self._device, self._name = folder, packages, device, name
@@ -58,10 +63,23 @@ class Runner:
         self._sides: dict[int, Any] = {}
         if kind_of(device) == "cuda":
             Runner._on_gpus.add(self)
+            idle.keeps_runner(device, self)
         self._do(self._load, 0)
 
     def __call__(self, inputs: dict[str, Any], outputs: dict[str, Any], stream: int) -> dict[str, Any] | None:
         return self._do(self._enqueue, self._fitting(inputs), inputs, outputs, stream)
+
+    def free_idle(self, streams: Collection[int]) -> None:
+        """As in idle.Runner; and what torch keeps for nobody."""
+        self._do(self._drop, streams)
+
+    def _drop(self, streams: Collection[int]) -> None:
+        import torch
+
+        for stream in streams:
+            self._pools.pop(stream, None)
+            self._sides.pop(stream, None)
+        torch.cuda.empty_cache()
 
     def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if kind_of(self._device) == "cuda":
@@ -73,7 +91,7 @@ class Runner:
     ) -> dict[str, Any]:
         import torch
 
-        with torch.inference_mode(), self._lock, self._on(stream):
+        with torch.inference_mode(), self._lock, self._on(stream), self._telling_shortage():
             try:
                 values = {name: _tensor(array) for name, array in inputs.items()}
                 self._run(number, values, stream)
@@ -84,18 +102,38 @@ class Runner:
             except RuntimeError as error:
                 raise BackendError(f"{self._name}: {error}") from error
 
+    @contextlib.contextmanager
+    def _telling_shortage(self, bytes: int = 0) -> Iterator[None]:
+        """Makes OutOfMemory of an error that is one; packages say only that they failed.
+
+        bytes: what one allocation asks of the system itself, for weights.
+        """
+        try:
+            yield
+        except (RuntimeError, BackendError) as error:
+            if kind_of(self._device) == "cpu":
+                raise
+            _forget_last_error()
+            if self._was_short(bytes):
+                raise OutOfMemory(f"{self._device} has no memory left for {self._name}: {error}") from error
+            raise
+
+    def _was_short(self, bytes: int) -> bool:
+        """Whether the device has less than that, or torch had no memory to give since this was last asked."""
+        import torch
+
+        if torch.cuda.mem_get_info(self._device)[0] < bytes:
+            return True
+        count = int(torch.cuda.memory_stats(self._device).get("num_ooms", 0))
+        before, Runner._shortages[self._device] = Runner._shortages.get(self._device, 0), count
+        return count > before
+
     def __del__(self) -> None:
         if sys.is_finalizing():  # nothing can be imported any more, and all memory goes
             return
-        if kind_of(getattr(self, "_device", "cpu")) == "cuda":  # memory goes back to it, not to torch's cache
-            import torch
-
-            self._loaded.clear()
-            self._pools.clear()
+        if kind_of(getattr(self, "_device", "cpu")) == "cuda":
             Runner._on_gpus.discard(self)
-            if torch.cuda.is_initialized() and not Runner._on_gpus and not _graphs_of_torch():
-                torch._C._cuda_clearCublasWorkspaces()
-            torch.cuda.empty_cache()
+            hand_over(partial(_close, self._loaded, self._pools))
 
     def _fitting(self, inputs: Mapping[str, Any]) -> int:
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
@@ -112,7 +150,8 @@ class Runner:
         if number not in self._loaded:
             package = self._packages[number]
             paths = [store.check_file(self._folder, part) for part in package.parts]
-            self._loaded[number] = [_load(path, self._device) for path in paths]
+            with self._telling_shortage(max(path.stat().st_size for path in paths)):
+                self._loaded[number] = [_load(path, self._device) for path in paths]
         return self._loaded[number]
 
     def _run(self, number: int, values: dict[str, Any], stream: int) -> None:
@@ -159,6 +198,17 @@ class Runner:
             yield
 
 
+def _close(loaded: dict[int, list[Any]], pools: dict[int, Any]) -> None:
+    """Gives memory back to the device, not to torch's cache."""
+    import torch
+
+    loaded.clear()
+    pools.clear()
+    if torch.cuda.is_initialized() and not Runner._on_gpus and not _graphs_of_torch():
+        torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
+
+
 def _graphs_of_torch() -> bool:
     """Whether the process holds CUDA graphs of torch's own, which may use the workspaces of cuBLAS."""
     import torch
@@ -174,6 +224,12 @@ def share_cpp_library() -> None:
     """
     with contextlib.suppress(OSError):  # on a system that has no such file there is nothing to mix up
         ctypes.CDLL("libstdc++.so.6", mode=ctypes.RTLD_GLOBAL)
+
+
+def _forget_last_error() -> None:
+    """torch's next call would tell it again where it was the package's own call to CUDA that failed."""
+    with contextlib.suppress(AttributeError):  # where torch is built so that others do not see its runtime
+        ctypes.CDLL(None).cudaGetLastError()
 
 
 def _load(path: Path, device: str) -> Any:

@@ -3,23 +3,26 @@
 torch keeps what cuDNN found to be fastest for each thread, and so cuBLAS' handles, with 32 MB of workspace
 for each stream; and whether cuDNN searches (torch.backends.cudnn.flags) is a setting of the process. So
 threads of a server that called torch themselves would each search again, hold memory, and change each other's
-setting.
+setting. And a memory pool of torch's that goes while any is in use ends the process.
 """
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
-import functools
+import queue
+import threading
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Job = tuple["concurrent.futures.Future[Any]", Callable[[], Any]]
 
-
-@functools.cache
-def _executor() -> concurrent.futures.ThreadPoolExecutor:
-    return concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="hoirt-torch")
+_jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # None ends the thread
+_lock = threading.Lock()
+_thread: threading.Thread | None = None
 
 
 def in_torch_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -28,10 +31,59 @@ def in_torch_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     When the wait is interrupted (Ctrl-C) the work is called off if it has not begun, or else its end waited
     for, so that nothing is enqueued on the caller's stream any more.
     """
-    future = _executor().submit(work, *args, **kwargs)
+    _start()
+    if threading.current_thread() is _thread:
+        return work(*args, **kwargs)
+    future = hand_over(partial(work, *args, **kwargs))
     try:
         return future.result()
     except BaseException:
         if not future.cancel():
             concurrent.futures.wait([future])
         raise
+    finally:
+        del future  # an error has this function's variables, and the future has the error
+
+
+def hand_over(work: Callable[[], T]) -> concurrent.futures.Future[T]:
+    """Has the thread do `work` when it is its turn; does not wait, so that finalizers may, in any thread."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    _jobs.put((future, work))
+    return future
+
+
+def finish() -> None:
+    """Waits until all is done that was handed over."""
+    if _thread is not None:
+        in_torch_thread(lambda: None)
+
+
+def _start() -> None:
+    global _thread
+    with _lock:
+        if _thread is None:
+            _thread = threading.Thread(target=_work, name="hoirt-torch", daemon=True)
+            _thread.start()
+            atexit.register(_stop, _thread)
+
+
+def _stop(thread: threading.Thread) -> None:
+    """Before the interpreter ends, which stops a daemon wherever it is."""
+    _jobs.put(None)
+    thread.join()
+
+
+def _work() -> None:
+    while (job := _jobs.get()) is not None:
+        _do(*job)
+        del job  # and with it what the work was given
+
+
+def _do(future: concurrent.futures.Future[Any], work: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
+        del future, work  # the error has this function's variables, and the future has the error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hoirt.backends.cuda_driver import SideStream
 from hoirt.backends.onnxruntime.providers import TIMING, providers_for
 from hoirt.backends.python_network import address_of, make_network
-from hoirt.errors import BackendError
+from hoirt.errors import BackendError, OutOfMemory
 
 if TYPE_CHECKING:
     from hoirt._core import Network, Port
@@ -78,7 +78,7 @@ def open_session(
     except BackendError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
-        raise BackendError(f"onnxruntime cannot open {path}: {error}") from error
+        raise _failure(f"onnxruntime cannot open {path}: {error}") from error
 
 
 class Runner:
@@ -116,12 +116,18 @@ class Runner:
         except BackendError:
             raise
         except Exception as error:
-            raise BackendError(f"onnxruntime failed: {error}") from error
+            raise _failure(f"onnxruntime failed: {error}") from error
         made = dict(zip(outputs, binding.get_outputs(), strict=True))
         return {name: made[name] for name, array in outputs.items() if array is None}
 
     def _bind(self, bind: Any, name: str, array: Any) -> None:
         bind(name, self._kind, self._index, self._types[name], list(array.shape), address_of(array))
+
+
+def _failure(text: str) -> BackendError | OutOfMemory:
+    """ONNX Runtime tells a lack of memory, its own arena's or CUDA's, by words only."""
+    short = "Failed to allocate memory" in text or "out of memory" in text
+    return OutOfMemory(text) if short else BackendError(text)
 
 
 def _values(session: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hoirt import _core
-from hoirt.backends import devices
+from hoirt.backends import devices, idle
 from hoirt.backends.tensorrt import plan_file
 from hoirt.backends.tensorrt.build import MAX_LEVEL, MIN_LEVEL, Build, Built, Options, with_converted
 from hoirt.backends.tensorrt.engine import Engine
@@ -149,6 +149,7 @@ def network_of(engine: Engine, device: str) -> _core.Network:
     """The engine as a network for a denoise loop on `device`."""
     inputs = [_core.Port(port.name, list(port.shape), port.dtype) for port in engine.inputs]
     outputs = [_core.Port(port.name, list(port.shape), port.dtype) for port in engine.outputs]
+    idle.keeps_runner(device, engine)
     made: _core.Network = _core.DeviceNetwork(inputs, outputs, engine, device=device, capturable=True)
     return made
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class _Context:
     outputs: dict[str, Shape]
     # Aligned memory for tensors that are not, and for outputs that nobody asked for.
     staged: dict[str, Any] = field(default_factory=dict)
+    calls: int = 0  # that are under way
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -108,8 +110,7 @@ class Engine:
             raise InputError(f"the engine needs the inputs {missing}; it was given {sorted(inputs)}")
         shapes = {tensor.name: tuple(inputs[tensor.name].shape) for tensor in self.inputs}
         made: dict[str, Any] = {}
-        context = self._context(stream, shapes)
-        with context.lock:
+        with self._context(stream, shapes) as context:
             for tensor in self.inputs:
                 value = inputs[tensor.name]
                 bound = self._bind(context, tensor, value, stream)
@@ -155,12 +156,21 @@ class Engine:
             context.staged[tensor.name] = self.device.empty(shape, tensor.dtype, stream=stream)
         return context.staged[tensor.name]
 
-    def _context(self, stream: int, shapes: Mapping[str, Shape]) -> _Context:
+    @contextlib.contextmanager
+    def _context(self, stream: int, shapes: Mapping[str, Shape]) -> Iterator[_Context]:
+        """That of the stream and shapes, for one call at a time."""
         key = stream, tuple(shapes.items())
         with self._lock:
             if key not in self._contexts:
                 self._contexts[key] = self._make_context(stream, shapes)
-            return self._contexts[key]
+            kept = self._contexts[key]
+            kept.calls += 1
+        try:
+            with kept.lock:
+                yield kept
+        finally:
+            with self._lock:
+                kept.calls -= 1
 
     def _make_context(self, stream: int, shapes: Mapping[str, Shape]) -> _Context:
         library = self.library
@@ -181,6 +191,15 @@ class Engine:
             context.set_device_memory(block.address, block.size)
         made = {tensor.name: tuple(context.get_tensor_shape(tensor.name)) for tensor in self.outputs}
         return _Context(context, block, made)
+
+    def free_idle(self, streams: Collection[int]) -> None:
+        """As in hoirt.backends.idle.Runner."""
+        with self._lock:
+            idle = [key for key, kept in self._contexts.items() if key[0] in streams and not kept.calls]
+            if idle:
+                self.device.synchronize()  # of those on its own stream the last run may not be done
+            for key in idle:
+                del self._contexts[key]
 
     def weights(self) -> list[str]:
         """Names of the weights that can be replaced, as in the pack's ONNX file; [] unless built for it."""

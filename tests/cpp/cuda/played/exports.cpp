@@ -29,6 +29,7 @@ PLAYED const char* hoirt_played_faults() {
 PLAYED void hoirt_played_fail(const char* name, int number, int error) {
   runtime::fail(name, number, static_cast<cudaError_t>(error));
 }
+PLAYED void hoirt_played_limit(std::size_t bytes) { runtime::limit(bytes); }
 PLAYED bool hoirt_played_calm() { return runtime::calm(); }
 PLAYED int hoirt_played_live_blocks() { return runtime::live_blocks(); }
 PLAYED bool hoirt_played_is_recording(void* stream) { return runtime::is_recording(static_cast<cudaStream_t>(stream)); }

@@ -34,6 +34,8 @@ const char* hoirt_played_torch_faults() {
   return text.c_str();
 }
 
+void hoirt_played_torch_limit(std::size_t bytes) { limit(bytes); }
+
 cudaError_t cudaDriverGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
 cudaError_t cudaRuntimeGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
 cudaError_t cudaPeekAtLastError() {
@@ -59,15 +61,18 @@ cudaError_t cudaFree(void* address) {
   Lock lock(state().mutex);
   if (const cudaError_t error = outside_of_all("a free")) return error;
   run_everything(lock);
+  const std::size_t bytes = size_of(address);
   lock.unlock();
   cudaFreeAsync(address, nullptr);
   cudaStreamSynchronize(nullptr);
-  return cudaMemPoolTrimTo(nullptr, 0);
+  lock.lock();
+  return give_back(bytes), cudaSuccess;
 }
 cudaError_t cudaMalloc(void** address, std::size_t bytes) {
   {
     const Lock lock(state().mutex);
     if (const cudaError_t error = outside_of_all("an allocation")) return error;
+    if (!has_room(bytes)) return give(cudaErrorMemoryAllocation);
   }
   if (const cudaError_t error = cudaMallocFromPoolAsync(address, bytes, nullptr, nullptr)) return error;
   return cudaStreamSynchronize(nullptr);
