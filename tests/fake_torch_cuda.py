@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import torch
 class FakeCuda:
     """What the runner asks of torch.cuda, with the order of what it does."""
 
+    own = 99  # the device's own stream
+
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[Any] = []
         self.current = "none"
@@ -20,6 +23,9 @@ class FakeCuda:
         names = ("stream", "use_mem_pool", "ExternalStream", "MemPool", "Stream", "current_stream")
         for name in (*names, "memory_stats", "mem_get_info", "empty_cache"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+
+        device = SimpleNamespace(stream=lambda: self.own)
+        monkeypatch.setattr("hoirt.backends.aoti.runtime.open_device", lambda name: device)
 
     def memory_stats(self, device: str) -> dict[str, int]:
         return {"num_ooms": self.shortages}

@@ -129,6 +129,14 @@ def test_what_is_kept_for_idle_streams_goes(make: Make, cuda: FakeCuda) -> None:
     assert cuda.calls == ["pool", "pool", "cache emptied", "pool"]
 
 
+def test_networks_share_memory_where_nothing_is_captured(make: Make, cuda: FakeCuda) -> None:
+    runner, _ = make("cuda:0")
+    runner({"x": X}, {"y": None}, cuda.own)
+    assert cuda.calls == []
+    runner({"x": X}, {"y": None}, 1)
+    assert cuda.calls == ["pool"]
+
+
 def test_what_torch_raises_is_a_backend_error(make: Make) -> None:
     runner, double = make("cuda:0")
     double.fails = True

@@ -17,6 +17,7 @@ from hoirt.backends import idle
 from hoirt.backends.aoti import store
 from hoirt.backends.aoti.store import Package
 from hoirt.backends.aoti.thread import finish, hand_over, in_torch_thread
+from hoirt.backends.devices import open_device
 from hoirt.backends.interface import kind_of
 from hoirt.backends.python_network import make_network
 from hoirt.errors import BackendError, InputError, OutOfMemory
@@ -49,7 +50,9 @@ class Runner:
 
     On a GPU everything is enqueued by torch's thread, on the caller's stream. Memory comes from a pool of
     that stream: once a shape has run, another run of it allocates nothing, so that it may be captured, and
-    what a captured graph uses is reused by later work on the same stream only.
+    what a captured graph uses is reused by later work on the same stream only. On the device's own stream,
+    where nothing is captured, it comes from torch's cache, so that all networks share it; but not that of a
+    package for two streams, as torch may give the second one to others too.
     """
 
     _on_gpus: ClassVar[weakref.WeakSet[Runner]] = weakref.WeakSet()
@@ -62,6 +65,8 @@ class Runner:
         self._pools: dict[int, Any] = {}
         self._sides: dict[int, Any] = {}
         if kind_of(device) == "cuda":
+            self._own = open_device(device).stream()
+            self._one_stream = all(package.streams == 1 for package in packages)
             Runner._on_gpus.add(self)
             idle.keeps_runner(device, self)
         self._do(self._load, 0)
@@ -188,10 +193,12 @@ class Runner:
             return
         import torch
 
-        if stream not in self._pools:
-            self._pools[stream] = torch.cuda.MemPool()
         external = torch.cuda.ExternalStream(stream, device=self._device)
-        pool = torch.cuda.use_mem_pool(self._pools[stream], self._device)
+        pool: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if stream != self._own or not self._one_stream:
+            if stream not in self._pools:
+                self._pools[stream] = torch.cuda.MemPool()
+            pool = torch.cuda.use_mem_pool(self._pools[stream], self._device)
         # cuDNN tries its algorithms when a shape runs first; fp32 is not to become TF32 behind one's back.
         cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
         with torch.cuda.stream(external), pool, cudnn:
