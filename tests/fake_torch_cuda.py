@@ -20,12 +20,14 @@ class FakeCuda:
         self.calls: list[Any] = []
         self.current = "none"
         self.shortages, self.free = 0, 1 << 30
-        names = ("stream", "use_mem_pool", "ExternalStream", "MemPool", "Stream", "current_stream")
+        names = ("stream", "use_mem_pool", "ExternalStream", "MemPool", "current_stream")
         for name in (*names, "memory_stats", "mem_get_info", "empty_cache"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
 
         device = SimpleNamespace(stream=lambda: self.own)
         monkeypatch.setattr("hoirt.backends.aoti.runtime.open_device", lambda name: device)
+        side = SimpleNamespace(handle="side", close=lambda: self.calls.append("side closed"))
+        monkeypatch.setattr("hoirt.backends.aoti.runtime.SideStream", lambda index: side)
 
     def memory_stats(self, device: str) -> dict[str, int]:
         return {"num_ooms": self.shortages}
@@ -40,11 +42,8 @@ class FakeCuda:
         self.calls.append("pool")
         return "pool"
 
-    def ExternalStream(self, handle: int, device: str) -> FakeStream:  # noqa: N802
+    def ExternalStream(self, handle: int | str, device: str) -> FakeStream:  # noqa: N802
         return FakeStream(self, f"{device}/{handle}")
-
-    def Stream(self, device: str) -> FakeStream:  # noqa: N802
-        return FakeStream(self, "side")
 
     def current_stream(self) -> FakeStream:
         return FakeStream(self, self.current)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ from hoirt import BackendError, InputError, backends
 from hoirt.backends import cache, choose
 from hoirt.backends.aoti import runtime, store
 from hoirt.backends.aoti.runtime import Runner
+from hoirt.backends.aoti.thread import finish
 from hoirt.backends.networks import cache_path
 from hoirt.cli.main import main
 from hoirt.packs import open_pack
@@ -371,11 +373,22 @@ def test_two_streams_wait_for_each_other(compiled: Path, step: Path, monkeypatch
         assert made is not None
         np.testing.assert_allclose(made["prediction"], reference(step, given)[0], rtol=1e-5, atol=1e-5)
     once = [
-        "side waits for cuda:0/7",
-        "part 0 on side",
+        "cuda:0/side waits for cuda:0/7",
+        "part 0 on cuda:0/side",
         "part 1 on cuda:0/7",
-        "cuda:0/7 waits for side",
+        "cuda:0/7 waits for cuda:0/side",
         "part 2 on cuda:0/7",
     ]
     another = [text.replace("/7", "/9") for text in once]
     assert cuda.calls == ["pool", *once, *once, "pool", *another]
+    cuda.calls.clear()
+    run.free_idle([9])
+    assert cuda.calls == ["cache emptied"]  # memory, not streams
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(
+        torch._C, "_cuda_clearCublasWorkspaces", lambda: cuda.calls.append("all"), raising=False
+    )
+    gc.collect()  # runners of other tests
+    del run
+    finish()
+    assert cuda.calls[1:] == ["all", "side closed", "side closed", "cache emptied"]

@@ -17,6 +17,7 @@ from hoirt.backends import idle
 from hoirt.backends.aoti import store
 from hoirt.backends.aoti.store import Package
 from hoirt.backends.aoti.thread import finish, hand_over, in_torch_thread
+from hoirt.backends.cuda_driver import SideStream
 from hoirt.backends.devices import open_device
 from hoirt.backends.interface import kind_of
 from hoirt.backends.python_network import make_network
@@ -51,22 +52,21 @@ class Runner:
     On a GPU everything is enqueued by torch's thread, on the caller's stream. Memory comes from a pool of
     that stream: once a shape has run, another run of it allocates nothing, so that it may be captured, and
     what a captured graph uses is reused by later work on the same stream only. On the device's own stream,
-    where nothing is captured, it comes from torch's cache, so that all networks share it; but not that of a
-    package for two streams, as torch may give the second one to others too.
+    where nothing is captured, it comes from torch's cache, so that all networks share it.
     """
 
     _on_gpus: ClassVar[weakref.WeakSet[Runner]] = weakref.WeakSet()
     _shortages: ClassVar[dict[str, int]] = {}  # how often torch has had no memory, by device
+    # By device and stream. torch has memory for each that cuBLAS has seen, until the last runner is closed.
+    _sides: ClassVar[dict[tuple[str, int], SideStream]] = {}
 
     def __init__(self, folder: Path, packages: Sequence[Package], device: str, name: str) -> None:
         self._folder, self._packages, self._device, self._name = folder, packages, device, name
         self._loaded: dict[int, list[Any]] = {}
         self._lock = threading.Lock()  # a package is not reentrant
         self._pools: dict[int, Any] = {}
-        self._sides: dict[int, Any] = {}
         if kind_of(device) == "cuda":
             self._own = open_device(device).stream()
-            self._one_stream = all(package.streams == 1 for package in packages)
             Runner._on_gpus.add(self)
             idle.keeps_runner(device, self)
         self._do(self._load, 0)
@@ -83,7 +83,6 @@ class Runner:
 
         for stream in streams:
             self._pools.pop(stream, None)
-            self._sides.pop(stream, None)
         torch.cuda.empty_cache()
 
     def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -172,9 +171,7 @@ class Runner:
             import torch
 
             main = torch.cuda.current_stream()
-            if stream not in self._sides:
-                self._sides[stream] = torch.cuda.Stream(self._device)
-            side = self._sides[stream]
+            side = self._side(stream)
             side.wait_stream(main)
             with torch.cuda.stream(side):
                 run(0)
@@ -186,6 +183,15 @@ class Runner:
             for i in range(len(package.parts)):
                 run(i)
 
+    def _side(self, stream: int) -> Any:
+        """The stream beside that one; not one of torch's, which are given to anyone, who may record them."""
+        import torch
+
+        key = self._device, stream
+        if key not in Runner._sides:
+            Runner._sides[key] = SideStream(int(self._device.partition(":")[2] or 0))
+        return torch.cuda.ExternalStream(Runner._sides[key].handle, device=self._device)
+
     @contextlib.contextmanager
     def _on(self, stream: int) -> Iterator[None]:
         if kind_of(self._device) == "cpu":
@@ -195,7 +201,7 @@ class Runner:
 
         external = torch.cuda.ExternalStream(stream, device=self._device)
         pool: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if stream != self._own or not self._one_stream:
+        if stream != self._own:
             if stream not in self._pools:
                 self._pools[stream] = torch.cuda.MemPool()
             pool = torch.cuda.use_mem_pool(self._pools[stream], self._device)
@@ -213,6 +219,9 @@ def _close(loaded: dict[int, list[Any]], pools: dict[int, Any]) -> None:
     pools.clear()
     if torch.cuda.is_initialized() and not Runner._on_gpus and not _graphs_of_torch():
         torch._C._cuda_clearCublasWorkspaces()
+        for side in Runner._sides.values():
+            side.close()
+        Runner._sides.clear()
     torch.cuda.empty_cache()
 
 

@@ -38,6 +38,13 @@ CUresult cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdev
   else *static_cast<int*>(value) = 0;
   return CUDA_SUCCESS;
 }
+CUresult cuCtxPushCurrent_v2(CUcontext) { return CUDA_SUCCESS; }
+CUresult cuCtxPopCurrent_v2(CUcontext* context) { return give(context); }
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) { return CUDA_SUCCESS; }
+CUresult cuEventCreate(CUevent* event, unsigned flags) { return result_of(cudaEventCreateWithFlags(event, flags)); }
+CUresult cuEventDestroy_v2(CUevent event) { return result_of(cudaEventDestroy(event)); }
+CUresult cuStreamCreate(CUstream* stream, unsigned flags) { return result_of(cudaStreamCreateWithFlags(stream, flags)); }
+CUresult cuStreamDestroy_v2(CUstream stream) { return result_of(cudaStreamDestroy(stream)); }
 CUresult cuStreamSynchronize(CUstream stream) { return result_of(cudaStreamSynchronize(stream)); }
 
 CUresult cuModuleLoad(CUmodule* module, const char* path) {
