@@ -21,7 +21,6 @@ from hoirt import BackendError, InputError, backends
 from hoirt.backends import cache, choose
 from hoirt.backends.aoti import runtime, store
 from hoirt.backends.aoti.runtime import Runner
-from hoirt.backends.aoti.thread import finish
 from hoirt.backends.networks import cache_path
 from hoirt.cli.main import main
 from hoirt.packs import open_pack
@@ -390,5 +389,4 @@ def test_two_streams_wait_for_each_other(compiled: Path, step: Path, monkeypatch
     )
     gc.collect()  # runners of other tests
     del run
-    finish()
     assert cuda.calls[1:] == ["all", "side closed", "side closed", "cache emptied"]

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import pytest
 import torch
 from fake_torch_cuda import FakeCuda
 from hoirt import BackendError, OutOfMemory
-from hoirt.backends.aoti import runtime, store
+from hoirt.backends.aoti import runtime, store, thread
 from hoirt.backends.aoti.runtime import Runner
-from hoirt.backends.aoti.thread import finish, hand_over, in_torch_thread
+from hoirt.backends.aoti.thread import in_torch_thread
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -85,15 +85,44 @@ def test_a_runner_is_closed_by_that_thread_when_nothing_else_is_under_way(
     """A pool of torch's that goes while any is in use ends the process, whichever thread it goes in."""
     threads: list[str] = []
     begun, go_on = threading.Event(), threading.Event()
-    runner, _ = make("cuda:0")
+    runners = [make("cuda:0")[0]]
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: threads.append(threading.current_thread().name))
-    busy = hand_over(lambda: (begun.set(), go_on.wait(30)))
-    begun.wait()
-    del runner  # does not wait
-    assert threads == [] and not busy.done()
-    go_on.set()
-    finish()
-    assert threads == ["hoirt-torch"]
+    with ThreadPoolExecutor(2) as callers:
+        busy = callers.submit(in_torch_thread, lambda: (begun.set(), go_on.wait(30)))
+        begun.wait()
+        closing = callers.submit(runners.clear)
+        assert wait([closing], timeout=0.2).not_done and threads == []
+        go_on.set()
+        closing.result()
+        assert threads == ["hoirt-torch"] and busy.result()
+
+
+def test_a_finalizer_does_not_wait_for_ever(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may run where something is held that the thread waits for."""
+    monkeypatch.setattr(thread, "PATIENCE", 0.05)
+    closed, held = threading.Event(), threading.Lock()
+    runners = [make("cuda:0")[0]]
+    monkeypatch.setattr(torch.cuda, "empty_cache", closed.set)
+
+    def need() -> None:
+        with held:
+            pass
+
+    with ThreadPoolExecutor(1) as callers:
+        with held:
+            needing = callers.submit(in_torch_thread, need)
+            runners.clear()
+            assert not closed.is_set()
+        needing.result()
+    assert closed.wait(30)
+
+
+def test_a_finalizer_in_that_thread_does_not_wait(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = threading.Event()
+    runners = [make("cuda:0")[0]]
+    monkeypatch.setattr(torch.cuda, "empty_cache", closed.set)
+    in_torch_thread(runners.clear)
+    assert closed.wait(30)
 
 
 def test_a_lack_of_memory_is_told(make: Make, cuda: FakeCuda) -> None:
@@ -163,20 +192,16 @@ def test_workspaces_go_with_the_last_runner(make: Make, monkeypatch: pytest.Monk
     for runner in (first, second):
         runner({"x": X}, {"y": None}, 1)
     del runner, first
-    finish()
     assert calls == ["cache"]
     del second
-    finish()
     assert calls == ["cache", "cache"]
     del idle  # which never ran
-    finish()
     assert calls == ["cache", "cache", "all", "cache"]
     calls.clear()
     third = make("cuda:0")[0]
     third({"x": X}, {"y": None}, 1)
     kept = Graph()  # a caller's own, whose replays write into a workspace
     del third
-    finish()
     assert calls == ["cache"]
     del kept, on_cpu
 

@@ -18,7 +18,6 @@ import pytest
 import torch
 from hoirt import OutOfMemory
 from hoirt.backends.aoti.runtime import Runner
-from hoirt.backends.aoti.thread import finish
 from hoirt.backends.devices import open_device
 from hoirt.backends.idle import free_idle
 
@@ -186,8 +185,7 @@ def test_a_call_that_finds_too_little_memory_begins_again(
 
 def test_waiting_for_the_device_ends_a_recording() -> None:
     """The rule that the others are about."""
-    gc.collect()
-    finish()  # torch believes that it goes on, and no pool of its own may go then
+    gc.collect()  # torch believes that it goes on, and no pool of its own may go then
     stream = open_device("cuda:0").stream()
     with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
         graph = torch.cuda.CUDAGraph()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 from hoirt.backends.devices import full_name
@@ -23,7 +23,6 @@ class Runner(Protocol):
 _lock = threading.Lock()
 _loops: dict[str, weakref.WeakSet[DenoiseLoop]] = {}
 _runners: dict[str, weakref.WeakSet[Runner]] = {}
-_waits: list[Callable[[], None]] = []
 
 
 def keeps_loop(device: Device, loop: DenoiseLoop) -> None:
@@ -38,23 +37,8 @@ def keeps_runner(device: str, runner: Runner) -> None:
         _runners.setdefault(full_name(device), weakref.WeakSet()).add(runner)
 
 
-def closes_later(wait: Callable[[], None]) -> None:
-    """`wait` returns when closed networks have given back what they had: finalizers must not wait."""
-    with _lock:
-        _waits.append(wait)
-
-
-def wait_for_closed() -> None:
-    """Returns when the networks that were closed so far have given back what they had."""
-    with _lock:
-        waits = list(_waits)
-    for wait in waits:
-        wait()
-
-
 def free_idle(device: Device) -> None:
     """Gives back to the system what is kept on the device for runs to come; those under way go on."""
-    wait_for_closed()
     with _lock:
         loops = list(_loops.get(device.device, ()))
         runners = list(_runners.get(device.device, ()))

@@ -70,10 +70,9 @@ class Models:
         self.device = choice.device
         self.precision = choice.precision
         open_one = self._opener(opened, choice, threads or 0, cache)
-        on = None if choice.device == "cpu" else open_device(choice.device)
-        self.arrays: Arrays = HostArrays() if on is None else DeviceArrays(on)
-        networks = with_memory(on, partial(self._open_all, opened, open_one))
-        if on is not None:
+        self.arrays = _arrays(choice.device)
+        networks = with_memory(self.arrays.device, partial(self._open_all, opened, open_one))
+        if choice.device != "cpu":
             networks |= {role: _on_host(networks[role]) for role in DECIDING if role in networks}
         encoders = [(networks["text_encoder"], opened.tokenizer_file())]
         second = opened.tokenizer_2_file()
@@ -125,6 +124,12 @@ class Models:
 
 def _on_host(network: Network) -> Network:
     return cast("Network", Downloading(network))
+
+
+def _arrays(device: str) -> Arrays:
+    if device == "cpu":
+        return HostArrays()
+    return DeviceArrays(open_device(device))
 
 
 def _check_threads(threads: int | None) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
-from hoirt.backends.idle import wait_for_closed
 from hoirt.errors import InputError
 from hoirt.hands.hand import Hand
 from hoirt.imaging import load
@@ -120,7 +119,6 @@ class Refiner:
         device = models.arrays.device
         models.inpaint.unload()
         del models  # the last use closes the networks
-        wait_for_closed()
         if device is not None:
             device.trim()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from hoirt.backends import idle
 from hoirt.backends.aoti import store
 from hoirt.backends.aoti.store import Package
-from hoirt.backends.aoti.thread import finish, hand_over, in_torch_thread
+from hoirt.backends.aoti.thread import close_in_torch_thread, in_torch_thread
 from hoirt.backends.cuda_driver import SideStream
 from hoirt.backends.devices import open_device
 from hoirt.backends.interface import kind_of
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-idle.closes_later(finish)
 
 
 def open_packages(folder: Path, packages: Sequence[Package], device: str, *, name: str) -> Network:
@@ -137,7 +135,7 @@ class Runner:
             return
         if kind_of(getattr(self, "_device", "cpu")) == "cuda":
             Runner._on_gpus.discard(self)
-            hand_over(partial(_close, self._loaded, self._pools))
+            close_in_torch_thread(partial(_close, self._loaded, self._pools))
 
     def _fitting(self, inputs: Mapping[str, Any]) -> int:
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}

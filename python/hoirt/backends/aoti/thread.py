@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+PATIENCE = 10.0  # seconds
 Job = tuple["concurrent.futures.Future[Any]", Callable[[], Any]]
 
 _jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # None ends the thread
@@ -34,7 +35,7 @@ def in_torch_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     _start()
     if threading.current_thread() is _thread:
         return work(*args, **kwargs)
-    future = hand_over(partial(work, *args, **kwargs))
+    future = _submit(partial(work, *args, **kwargs))
     try:
         return future.result()
     except BaseException:
@@ -45,17 +46,23 @@ def in_torch_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         del future  # an error has this function's variables, and the future has the error
 
 
-def hand_over(work: Callable[[], T]) -> concurrent.futures.Future[T]:
-    """Has the thread do `work` when it is its turn; does not wait, so that finalizers may, in any thread."""
+def close_in_torch_thread(work: Callable[[], object]) -> None:
+    """For finalizers, which run anywhere at any time: has the thread do `work` when it is its turn.
+
+    Waits for that, but not for ever: the caller may hold what the thread needs, such as an import's lock.
+    """
+    if _thread is None:  # the interpreter ends
+        work()
+        return
+    future = _submit(work)
+    if threading.current_thread() is not _thread:
+        concurrent.futures.wait([future], timeout=PATIENCE)
+
+
+def _submit(work: Callable[[], T]) -> concurrent.futures.Future[T]:
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
     _jobs.put((future, work))
     return future
-
-
-def finish() -> None:
-    """Waits until all is done that was handed over."""
-    if _thread is not None:
-        in_torch_thread(lambda: None)
 
 
 def _start() -> None:
@@ -69,21 +76,27 @@ def _start() -> None:
 
 def _stop(thread: threading.Thread) -> None:
     """Before the interpreter ends, which stops a daemon wherever it is."""
+    global _thread
     _jobs.put(None)
     thread.join()
+    _thread = None
 
 
 def _work() -> None:
     while (job := _jobs.get()) is not None:
-        _do(*job)
-        del job  # and with it what the work was given
-
-
-def _do(future: concurrent.futures.Future[Any], work: Callable[[], Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(work())
-    except BaseException as error:
-        future.set_exception(error)
-        del future, work  # the error has this function's variables, and the future has the error
+        future, work = job
+        del job
+        if not future.set_running_or_notify_cancel():
+            del work
+            continue
+        # Who waits may be the last to have what the work was given, but for us.
+        try:
+            result = work()
+        except BaseException as error:
+            del work
+            future.set_exception(error)
+        else:
+            del work
+            future.set_result(result)
+            del result
+        del future  # an error has this function's variables, and the future has the error
