@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import hoirt
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from device_tools import device
 from hoirt import OutOfMemory
 from hoirt.backends import idle
+from hoirt.render import clip
 from numpy.typing import NDArray
 from repair_cuda_tools import NEEDS_PLAYED_GPU, noise
 
@@ -60,7 +62,7 @@ def test_without_that_there_is_none(
     gpu: hoirt.Refiner, wanted: NDArray[np.uint8], kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rule that the others are about."""
-    monkeypatch.setattr("hoirt.pipeline.memory.free_idle", lambda _: None)
+    monkeypatch.setattr("hoirt.memory.free_idle", lambda _: None)
     with played_cuda.limit(kept), pytest.raises(OutOfMemory, match="cuda:0 cannot give"):
         repair(gpu, MOST)
     np.testing.assert_array_equal(repair(gpu, MOST), wanted)
@@ -89,3 +91,24 @@ def test_calls_under_way_go_on(gpu: hoirt.Refiner, wanted: NDArray[np.uint8], ke
 
     result = gpu(noise(MOST, MOST), hands=[box], region="frame", steps=3, on_step=on_step)
     np.testing.assert_array_equal(result.image, wanted)
+
+
+def test_the_rasteriser_finds_room(gpu: hoirt.Refiner, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    corners = np.array([[-1, -1, 2], [1, -1, 2], [0, 1, 2]], np.float32)
+    vertices = device("cuda:0").upload(corners)
+    draw = clip._rasterizer([SimpleNamespace(vertices=vertices)], "hoirt")
+
+    def depth() -> NDArray[np.float32]:
+        camera = np.array([128, 128, 64, 64], np.float32)
+        faces = np.array([[0, 1, 2]], np.int32)
+        drawn = draw(vertices, faces, intrinsics=camera, size=(128, 128), outputs=["depth"])["depth"]
+        return np.asarray(drawn.numpy())
+
+    wanted = depth()
+    assert wanted.max() == 2
+    free()
+    with played_cuda.limit(1):
+        with monkeypatch.context() as patch, pytest.raises(OutOfMemory, match="CUDA: no device memory"):
+            patch.setattr("hoirt.memory.free_idle", lambda _: None)
+            depth()
+        np.testing.assert_array_equal(depth(), wanted)

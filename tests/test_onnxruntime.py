@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from blobs import scene
-from hoirt import BackendError, backends
+from hoirt import BackendError, OutOfMemory, backends
 from hoirt.backends.cuda_driver import SideStream
 from hoirt.backends.onnxruntime import backend as backend_module
 from hoirt.backends.onnxruntime.narrow import narrow_file
@@ -273,3 +273,29 @@ def test_a_failing_driver_is_a_typed_error() -> None:
     driver.fails = "cuStreamCreate"
     with pytest.raises(BackendError, match="cuStreamCreate failed"):
         SideStream(0, driver)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("bfc_arena.cc: Failed to allocate memory for requested buffer of size 16", OutOfMemory),
+        ("CUDA failure 2: out of memory ; GPU=0", OutOfMemory),
+        ("Non-zero status code returned", BackendError),
+    ],
+)
+def test_a_lack_of_memory_is_told(said: str, kind: type[Exception], tmp_path: Path) -> None:
+    class Failing:
+        def __init__(self, session: Any) -> None:
+            self._session = session
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._session, name)
+
+        def run_with_iobinding(self, *_: Any) -> None:
+            raise RuntimeError(said)
+
+    path = conv_net(tmp_path / "net.onnx", external=True)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    run = Runner(Failing(session), "cpu", None)
+    with pytest.raises(kind, match="onnxruntime failed"):
+        run(inputs_for(), {"y": None}, 0)

@@ -69,9 +69,9 @@ py::typing::Dict<py::str, DeviceTensor> rasterize(const ArrayLike& vertices, con
   if (!place) throw InputError("vertices must be on a CUDA device; hoirt._core.rasterize takes those on the CPU");
   const cuda::DeviceScope scope(place->index);
   void* stream = reinterpret_cast<void*>(stream_address);
+  cuda::refuse_capture(stream);
   const std::shared_ptr<cuda::Pool> pool = pool_of(*place);
   const cuda::Queue queue{stream, pool->handle()};
-  cuda::refuse_capture(stream);
   Tensor points = there(vertices, "vertices", stream);
   if (points.rank() == 2) points = points.reshaped({1, points.dim(0), points.dim(1)});
   raster::check_vertices(points.shape(), points.dtype());

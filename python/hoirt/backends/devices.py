@@ -24,7 +24,7 @@ def library() -> str:
 
 
 def full_name(device: str) -> str:
-    """ "cuda" is the first one."""
+    """The name with its index: "cuda" is the first of them."""
     return "cuda:0" if device == "cuda" else device
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from hoirt.errors import Cancelled, HoirtError
-from hoirt.pipeline.memory import let_go, with_memory
+from hoirt.memory import let_go, with_memory
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import Item, Settings
 from hoirt.pipeline.result import Result

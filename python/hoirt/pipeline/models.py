@@ -15,13 +15,13 @@ from hoirt.errors import InputError
 from hoirt.hands.detect import Detector
 from hoirt.hands.landmarker import Landmarker, PackLandmarker
 from hoirt.hands.mesh import MeshEstimator
+from hoirt.memory import with_memory
 from hoirt.packs import Pack, open_pack
 from hoirt.packs.tasks import STEP_VARIANTS
 from hoirt.pipeline.arrays import Arrays, HostArrays
 from hoirt.pipeline.device_arrays import DeviceArrays, Downloading
 from hoirt.pipeline.find import HandFinder
 from hoirt.pipeline.inpaint import Inpainter
-from hoirt.pipeline.memory import with_memory
 from hoirt.pipeline.regions import RegionPlanner
 from hoirt.pipeline.text import TextEncoder
 

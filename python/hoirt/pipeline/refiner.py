@@ -15,8 +15,8 @@ from hoirt.errors import InputError
 from hoirt.hands.hand import Hand
 from hoirt.imaging import load
 from hoirt.imaging.arrays import as_numpy
+from hoirt.memory import with_memory
 from hoirt.pipeline.batches import refine_all, refine_one
-from hoirt.pipeline.memory import with_memory
 from hoirt.pipeline.models import Models
 from hoirt.pipeline.options import (
     ImageLike,

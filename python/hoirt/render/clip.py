@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hoirt.backends.devices import open_device
 from hoirt.errors import BackendError, Cancelled, InputError, OutOfMemory
+from hoirt.memory import with_memory
 from hoirt.render import arrays
 from hoirt.render.mesh import JOINTS, Mesh, as_meshes
 from hoirt.render.rendered import Category, Rendered
@@ -183,10 +185,18 @@ def _rasterizer(meshes: list[Mesh], backend: str) -> Callable[..., Any]:
             raise BackendError(
                 "this build of hoirt's CUDA module has no rasterizer; move the vertices to the CPU"
             )
-        return partial(found, stream=arrays.stream_of(meshes[0].vertices))
+        return _with_memory(partial(found, stream=arrays.stream_of(meshes[0].vertices)), meshes[0].vertices)
     from hoirt import _core
 
     return _core.rasterize
+
+
+def _with_memory(draw: Callable[..., Any], vertices: Any) -> Callable[..., Any]:
+    def drawn(*given: Any, **options: Any) -> Any:
+        device = open_device(f"cuda:{vertices.__dlpack_device__()[1]}")
+        return with_memory(device, partial(draw, *given, **options))
+
+    return drawn
 
 
 def _id(mesh: Mesh) -> int:

@@ -117,7 +117,7 @@ class Runner:
                 raise
             _forget_last_error()
             if self._was_short(bytes):
-                raise OutOfMemory(f"{self._device} has no memory left for {self._name}: {error}") from error
+                raise OutOfMemory(f"{self._device} has no memory left: {error}") from error
             raise
 
     def _was_short(self, bytes: int) -> bool:
