@@ -134,6 +134,18 @@ def test_a_lack_of_memory_is_told(make: Make, cuda: FakeCuda) -> None:
             runner({"x": X}, {"y": None}, 1)
 
 
+def test_a_device_that_failed_is_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, double = make("cuda:0")
+    double.fails = True
+
+    def fail(device: str) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fail)
+    with pytest.raises(BackendError, match=r"double\.onnx: CUDA error: no luck"):
+        runner({"x": X}, {"y": None}, 1)
+
+
 def test_no_room_for_weights_is_told(make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, _ = make("cuda:0")
 

@@ -49,5 +49,5 @@ def free_idle(device: Device) -> None:
         for runner in runners:
             runner.free_idle([device.stream(), *streams])
 
-    device.with_idle_streams(free)
+    device.call(lambda: device.with_idle_streams(free))  # nobody records while memory goes
     device.trim()

@@ -124,11 +124,13 @@ class Runner:
         """Whether the device has less than that, or torch had no memory to give since this was last asked."""
         import torch
 
-        if torch.cuda.mem_get_info(self._device)[0] < bytes:
-            return True
-        count = int(torch.cuda.memory_stats(self._device).get("num_ooms", 0))
+        try:
+            free, _ = torch.cuda.mem_get_info(self._device)
+            count = int(torch.cuda.memory_stats(self._device).get("num_ooms", 0))
+        except RuntimeError:  # the device has failed
+            return False
         before, Runner._shortages[self._device] = Runner._shortages.get(self._device, 0), count
-        return count > before
+        return count > before or free < bytes
 
     def __del__(self) -> None:
         if sys.is_finalizing():  # nothing can be imported any more, and all memory goes

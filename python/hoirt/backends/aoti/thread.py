@@ -51,7 +51,7 @@ def close_in_torch_thread(work: Callable[[], object]) -> None:
 
     Waits for that, but not for ever: the caller may hold what the thread needs, such as an import's lock.
     """
-    if _thread is None:  # the interpreter ends
+    if _thread is None:  # not yet begun, or the interpreter ends
         work()
         return
     future = _submit(work)
