@@ -252,6 +252,7 @@ def test_the_way_of_cuda_tensors(pixels: int, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(arrays, "CPU_DEVICES", (0,))
     monkeypatch.setattr(arrays, "CUDA_DEVICES", (1,))
     monkeypatch.setattr(arrays, "stream_of", lambda array: 77)
+    monkeypatch.setattr(clip, "open_device", lambda name: _core.open_device("cpu"))
     monkeypatch.setattr(clip, "_CHUNK_PIXELS", pixels)
     there = [
         Mesh(torch.from_numpy(moving), box()[1], torch.from_numpy(pose), parts=np.arange(12)),
