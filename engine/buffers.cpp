@@ -44,10 +44,11 @@ void WorkspacePool::free_idle() {
 }
 
 void WorkspacePool::clear() {
-  std::list<Idle> gone;
-  const std::lock_guard lock(mutex_);
-  gone.swap(idle_);
-  ++generation_;
+  {
+    const std::lock_guard lock(mutex_);
+    ++generation_;
+  }
+  free_idle();
 }
 
 void WorkspacePool::GiveBack::operator()(Workspace* workspace) const noexcept {
