@@ -21,7 +21,7 @@ class FakeCuda:
         self.current = "none"
         self.shortages, self.free = 0, 1 << 30
         names = ("stream", "use_mem_pool", "ExternalStream", "MemPool", "current_stream")
-        for name in (*names, "memory_stats", "mem_get_info", "empty_cache"):
+        for name in (*names, "memory_stats", "mem_get_info", "empty_cache", "synchronize"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
 
         device = SimpleNamespace(stream=lambda: self.own)
@@ -37,6 +37,9 @@ class FakeCuda:
 
     def empty_cache(self) -> None:
         self.calls.append("cache emptied")
+
+    def synchronize(self, device: str) -> None:
+        self.calls.append(f"{device} waited for")
 
     def MemPool(self) -> str:  # noqa: N802
         self.calls.append("pool")

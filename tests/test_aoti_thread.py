@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import signal
@@ -168,6 +169,33 @@ def test_what_is_kept_for_idle_streams_goes(make: Make, cuda: FakeCuda) -> None:
     for stream in (1, 2):
         runner({"x": X}, {"y": None}, stream)
     assert cuda.calls == ["pool", "pool", "cache emptied", "pool"]
+
+
+def test_packages_of_other_shapes_go_with_their_streams(
+    make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph on a stream that is not idle may hold the weights; what ran last is wanted again at once."""
+    one, _ = make("cuda:0")
+    wide = dataclasses.replace(one._packages[0], inputs=(store.Value("x", (-1, 4), "float32"),))
+    loads: list[Path] = []
+    monkeypatch.setattr(runtime, "_load", lambda path, device: loads.append(path) or Double())
+    runner = Runner(one._folder, [*one._packages, wide], "cuda:0", "double.onnx")
+    narrow_x, wide_x = {"x": X}, {"x": np.ones((2, 4), np.float32)}
+    for stream in (1, 2):
+        runner(narrow_x, {"y": None}, stream)
+    runner(wide_x, {"y": None}, 1)
+    assert len(loads) == 2
+    cuda.calls.clear()
+    runner.free_idle([cuda.own, 1])
+    assert set(runner._loaded) == {0, 1} and cuda.calls == ["cache emptied"]
+    runner.free_idle([cuda.own, 1, 2])
+    assert set(runner._loaded) == {1} and cuda.calls[1:] == ["cuda:0 waited for", "cache emptied"]
+    np.testing.assert_array_equal(runner(narrow_x, {"y": None}, 1)["y"], 2 * X)
+    assert len(loads) == 3
+    runner.free_idle([cuda.own])
+    assert set(runner._loaded) == {0, 1}
+    runner.free_idle([cuda.own, 1])
+    assert set(runner._loaded) == {0}
 
 
 def test_networks_share_memory_where_nothing_is_captured(make: Make, cuda: FakeCuda) -> None:

@@ -37,11 +37,11 @@ def refiner(request: pytest.FixtureRequest, random_pack: Path) -> hoirt.Refiner:
     return hoirt.Refiner(random_pack, device="cuda", backend="aoti", precision="bf16")
 
 
-def repair(refiner: hoirt.Refiner) -> Any:
+def repair(refiner: hoirt.Refiner, side: int = 64) -> Any:
     """Where the networks find nothing, as nothing is computed: a told region."""
-    mask = np.zeros((64, 64), np.uint8)
+    mask = np.zeros((side, side), np.uint8)
     mask[16:48, 16:48] = 255
-    return refiner(np.full((64, 64, 3), 90, np.uint8), mask=mask, depth=mask // 2)
+    return refiner(np.full((side, side, 3), 90, np.uint8), mask=mask, depth=mask // 2, region="frame")
 
 
 def test_threads_share_the_networks(refiner: hoirt.Refiner) -> None:
@@ -147,6 +147,29 @@ def test_what_is_kept_for_idle_streams_goes(refiner: hoirt.Refiner) -> None:
     free_idle(open_device("cuda:0"))
     assert torch.cuda.memory_reserved() < before
     assert repair(refiner).status == "refined"
+
+
+def test_packages_of_other_sizes_go(refiner: hoirt.Refiner, random_pack: Path) -> None:
+    from export.aoti.pack import Options, compile_pack
+
+    roles = ("vae_encoder", "vae_decoder", "hint", "step")
+    sized = Options(device="cuda:0", precision="bf16", size=(96, 96), roles=roles)
+    compile_pack(random_pack, sized)
+    refiner.unload()  # it knows the packages that there were
+    gpu = open_device("cuda:0")
+
+    def left(side: int) -> int:
+        assert repair(refiner, side).status == "refined"
+        free_idle(gpu)
+        return gpu.memory()[0]
+
+    left(64)
+    first = left(96)
+    assert repair(refiner, 64).status == "refined"
+    assert max(len(runner._loaded) for runner in Runner._on_gpus) == 2
+    free_idle(gpu)
+    assert {len(runner._loaded) for runner in Runner._on_gpus} == {1}
+    assert left(96) == first
 
 
 def test_too_little_memory_for_packages(refiner: hoirt.Refiner) -> None:

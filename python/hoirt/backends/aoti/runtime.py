@@ -61,6 +61,8 @@ class Runner:
     def __init__(self, folder: Path, packages: Sequence[Package], device: str, name: str) -> None:
         self._folder, self._packages, self._device, self._name = folder, packages, device, name
         self._loaded: dict[int, list[Any]] = {}
+        self._users: dict[int, set[int]] = {}  # the streams on which a package ran; graphs there may hold it
+        self._newest = 0  # the package that ran last
         self._lock = threading.Lock()  # a package is not reentrant
         self._pools: dict[int, Any] = {}
         if kind_of(device) == "cuda":
@@ -73,12 +75,19 @@ class Runner:
         return self._do(self._enqueue, self._fitting(inputs), inputs, outputs, stream)
 
     def free_idle(self, streams: Collection[int]) -> None:
-        """As in idle.Runner; and what torch keeps for nobody."""
+        """As in idle.Runner; also packages of other shapes than the last, and what torch keeps for nobody."""
         self._do(self._drop, streams)
 
     def _drop(self, streams: Collection[int]) -> None:
         import torch
 
+        others = [number for number in self._loaded if number != self._newest]
+        idle = [number for number in others if self._users.get(number, set()).issubset(streams)]
+        if idle:
+            torch.cuda.synchronize(self._device)  # they may be at work still, though nobody waits for it
+        for number in idle:
+            del self._loaded[number]  # read again when they are needed
+            self._users.pop(number, None)
         for stream in streams:
             self._pools.pop(stream, None)
         torch.cuda.empty_cache()
@@ -161,6 +170,8 @@ class Runner:
     def _run(self, number: int, values: dict[str, Any], stream: int) -> None:
         """Adds the outputs of all parts to `values`."""
         package, loaded = self._packages[number], self._load(number)
+        self._users.setdefault(number, set()).add(stream)
+        self._newest = number
 
         def run(i: int) -> None:
             part = package.parts[i]
