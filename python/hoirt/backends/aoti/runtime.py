@@ -82,10 +82,10 @@ class Runner:
         import torch
 
         others = [number for number in self._loaded if number != self._newest]
-        idle = [number for number in others if self._users.get(number, set()).issubset(streams)]
-        if idle:
+        unused = [number for number in others if self._users.get(number, set()).issubset(streams)]
+        if unused:
             torch.cuda.synchronize(self._device)  # they may be at work still, though nobody waits for it
-        for number in idle:
+        for number in unused:
             del self._loaded[number]  # read again when they are needed
             self._users.pop(number, None)
         for stream in streams:
