@@ -225,7 +225,7 @@ def test_a_budget_that_is_spent_leaves_what_was_measured(tmp_path: Path) -> None
     """In a process of its own: an alarm while torch enters a mode leaves the mode on."""
     given = arguments(tmp_path, "--budget", "5.2", "--stage", "step,refine")
     done = subprocess.run(
-        [sys.executable, "-m", "bench.gpu", *given], cwd=Path(__file__).parents[1], timeout=120
+        [sys.executable, "-m", "bench.gpu", *given], cwd=Path(__file__).parents[1], timeout=90
     )
     assert done.returncode == 0
     written = json.loads((tmp_path / "gpu.json").read_text())
