@@ -239,13 +239,23 @@ Tensor LoopRun::fill_condition(const std::string& name, const Tensor& tensor) {
   return batch;
 }
 
-// `inputs` hold the batch of 2 N; the network takes those that it has.
+// Whether both halves of the batch are alike in all that the network takes by halves.
+bool LoopRun::are_twins(const std::vector<std::string>& names) const {
+  return std::ranges::none_of(names, [this](const std::string& name) {
+    return request_.uncondition.contains(name) || request_.per_step_uncondition.contains(name);
+  });
+}
+
+// `inputs` hold the batch of 2 N; the network takes those that it has, and twins of N items.
 LoopRun::Calls LoopRun::calls(Network& network, const TensorMap& inputs) const {
+  std::vector<std::string> twins = network.twins();
+  if (!are_twins(twins)) twins.clear();
   const std::string& output = parts_.ports.output;
   Calls made{{&network, {}, {{output, prediction_}}}, {&network, {}, {{output, conditional(prediction_)}}}};
   for (const auto& [name, tensor] : inputs) {
     if (!find_port(network.inputs(), name)) continue;
-    made.guided.inputs.emplace(name, tensor);
+    const bool twin = std::ranges::find(twins, name) != twins.end();
+    made.guided.inputs.emplace(name, twin ? conditional(tensor) : tensor);
     made.single.inputs.emplace(name, conditional(tensor));
   }
   return made;

@@ -80,6 +80,7 @@ class LoopRun {
   void make_rows();
   void bind_inputs(TensorMap& inputs);
   Tensor fill_condition(const std::string& name, const Tensor& tensor);
+  bool are_twins(const std::vector<std::string>& names) const;
   Calls calls(Network& network, const TensorMap& inputs) const;
   void broadcast_mask();
   Call& call_of(std::size_t index);

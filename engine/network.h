@@ -45,6 +45,8 @@ class Network {
   virtual Place place() const { return {}; }
   // Whether run() may be called once inside of a stream capture, and be replayed from then on.
   virtual bool capturable() const { return true; }
+  // Inputs that may come with half of the items, all of them or none, where both halves of the batch are alike in them.
+  virtual std::vector<std::string> twins() const { return {}; }
 };
 
 struct NetworkOptions {

@@ -16,7 +16,9 @@ NAMES = ("sample", "timestep", "control_scale", "context", "style")
 
 
 def predict(*tensors: torch.Tensor) -> None:
-    sample, timestep, control_scale, context, style, out = tensors
+    out = tensors[-1]
+    given = (x if len(x) == len(out) else torch.cat([x, x]) for x in tensors[:-1])  # twins may be halves
+    sample, timestep, control_scale, context, style = given
     shift = timestep / 1024 + control_scale * context + style
     torch.mul(sample, 0.5, out=out)
     out.add_(shift[:, None, None, None])
@@ -27,6 +29,7 @@ class Network:
 
     def __init__(self, place: str, **options: Any) -> None:
         self.place, self.calls, self.fail_in_capture = place, 0, False
+        self.items: set[tuple[int, ...]] = set()  # of the inputs, in every call
         ports = [_core.Port("sample", [-1, -1, -1, -1]), *(_core.Port(name, [-1]) for name in NAMES[1:])]
         self.native = _core.DeviceNetwork(
             ports, [_core.Port("prediction", [-1, -1, -1, -1])], self.run, device=place, **options
@@ -37,6 +40,7 @@ class Network:
         if self.fail_in_capture and is_recording(self.place, stream):
             raise RuntimeError("not in a capture")
         given = [inputs[name] for name in NAMES]
+        self.items.add(tuple(array.shape[0] for array in given))
         on_stream(self.place, stream, predict, *given, outputs["prediction"])
 
     def loop(self) -> _core.DenoiseLoop:

@@ -30,6 +30,7 @@ from export.aoti.module import OnnxModule
 from export.aoti.rewrite import rewrite
 from export.aoti.shapes import Extents
 from export.aoti.split import split
+from export.aoti.twins import share_twins, twins_of
 from export.hollow import without_memory
 from export.mesh_graphormer import MeshGraphormer, Size
 from export.mesh_graphormer.hrnet import HRNetSize
@@ -118,6 +119,16 @@ def test_mesh_graphormer_and_sdxl_attention_is_found(mesh: Path, sdxl_inpainting
     for path in (mesh, *(sdxl_inpainting.path / f"{role}.onnx" for role in roles)):
         count = collections.Counter(node.op for node in rewrite(read_graph(path)).nodes)
         assert count["Attention"] > 0 and not count["Softmax"], path
+
+
+def test_halves_of_sdxl_have_little_in_common(sdxl_inpainting: Built) -> None:
+    """Its times hold the text."""
+    pack = open_pack(sdxl_inpainting.path)
+    twins = twins_of(pack, "step")
+    assert (
+        set(twins) <= {"sample", "hint", "inpaint"} and "sample" in twins and twins_of(pack, "context") == ()
+    )
+    assert share_twins(rewrite(read_graph(pack.network_file("step"))), twins) is None
 
 
 def test_products_of_one_value_are_joined(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.gpu import __main__ as command
 from bench.gpu import kernels, native, pictures
@@ -24,7 +25,7 @@ from bench.gpu.packages import Part, compile_part, packaged
 from bench.gpu.peers import diffusers_modules
 from bench.gpu.session import Session
 from bench.gpu.vae import Vae
-from bench.gpu.ways import OUTPUT, Way
+from bench.gpu.ways import OUTPUT, Way, parts_of
 
 torch.set_num_threads(1)
 
@@ -69,11 +70,40 @@ def test_the_parts_of_a_step_are_the_step(tmp_path: Path) -> None:
     assert networks.step.controlnet is not None
     for parameter in networks.step.controlnet.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
-    given = {name: value.numpy() for name, value in networks.ready.items()}
+    twins = {name: networks.ready[name][:1] for name in networks.twins}
+    given = {name: twins.get(name, value).numpy() for name, value in networks.ready.items()}
     one, two = (networks.network(Way(streams)).run(given)[OUTPUT] for streams in (1, 2))
-    wanted = networks.step(*networks.ready.values()).detach().numpy()
+    whole = networks.ready | {name: torch.cat([half, half]) for name, half in twins.items()}
+    wanted = networks.step(*whole.values()).detach().numpy()
     np.testing.assert_allclose(one, wanted, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("stage", ["step", "tiny"])
+def test_half_of_what_is_alike_gives_the_same_for_less(stage: str, tmp_path: Path) -> None:
+    """Several pictures at once, the step in one part and, as on two streams, in three."""
+    networks = Networks(Session("cpu", True, tmp_path / "out.json", 60.0), job_of(stage, tiny=True))
+    assert networks.step.controlnet is not None
+    for parameter in networks.step.controlnet.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    torch.manual_seed(1)
+    given = {name: torch.randn(6, *value.shape[1:]) for name, value in networks.ready.items()}
+    half = {name: value[:3] if name in networks.twins else value for name, value in given.items()}
+    whole = {
+        name: torch.cat([value[:3]] * 2) if name in networks.twins else value for name, value in given.items()
+    }
+    step = networks.step.rewritten()
+    with torch.no_grad(), FlopCounterMode(display=False) as all_of_it:
+        wanted = step(*whole.values())
+    with torch.no_grad(), FlopCounterMode(display=False) as less:
+        torch.testing.assert_close(step(*half.values()), wanted, rtol=1e-4, atol=1e-5)
+    assert less.get_total_flops() < all_of_it.get_total_flops()
+    values = dict(half)
+    with torch.no_grad():
+        for part in parts_of(step, tuple(given), streams=2):
+            made = part.module(*(values[name] for name in part.inputs))
+            values |= zip(part.outputs, [made] if isinstance(made, torch.Tensor) else made, strict=True)
+    torch.testing.assert_close(values[OUTPUT], wanted, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

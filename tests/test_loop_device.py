@@ -28,6 +28,24 @@ def test_the_values_of_the_cpu(place: str) -> None:
             assert network.calls == 4
 
 
+def test_twins_come_by_halves(place: str) -> None:
+    """Where both halves of a guided batch are alike in all of them; in other steps nothing is halved."""
+    twins = ["sample", "timestep", "control_scale", "style"]
+    given = arguments(6)
+    wanted = values(Network("cpu").loop().run(**given).latents)
+    network = Network(place, twins=twins)
+    assert network.native.twins == twins and Network(place).native.twins == []
+    np.testing.assert_allclose(values(network.loop().run(**given).latents), wanted, rtol=0, atol=1e-5)
+    assert network.items == {(2, 2, 2, 4, 2), (2, 2, 2, 2, 2)}
+    given["per_step_uncondition"] = {"style": np.zeros(6, np.float32)}
+    wanted = values(Network("cpu").loop().run(**given).latents)
+    network = Network(place, twins=twins)
+    np.testing.assert_allclose(values(network.loop().run(**given).latents), wanted, rtol=0, atol=1e-5)
+    assert network.items == {(4, 4, 4, 4, 4), (2, 2, 2, 2, 2)}
+    with pytest.raises(InputError, match=r"no input 'strange'.*twin"):
+        Network(place, twins=["strange"])
+
+
 def test_arguments_on_the_device(place: str) -> None:
     given = arguments(6)
     network = Network(place)

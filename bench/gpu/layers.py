@@ -15,6 +15,11 @@ from torch.nn import functional
 from export.aoti.group_norm import group_norm
 
 
+def both(x: Tensor, like: Tensor) -> Tensor:
+    """`x`, doubled if it has half of the items: both halves of a guided batch are alike in it."""
+    return x if x.shape[0] == like.shape[0] else torch.cat([x, x])
+
+
 class Resnet(nn.Module):
     """Residual block; `span` is its part of `time`, set by what holds it. emb 0: none, as in a VAE."""
 
@@ -32,7 +37,7 @@ class Resnet(nn.Module):
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         h = self.conv1(functional.silu(self.norm1(x)))
         if time is not None:
-            h = h + time[:, self.span[0] : self.span[1], None, None]
+            h = h + both(time[:, self.span[0] : self.span[1], None, None], h)
         h = self.conv2(functional.silu(self.norm2(h)))
         skip: Tensor = x if self.conv_shortcut is None else self.conv_shortcut(x)
         return skip + h
@@ -81,7 +86,7 @@ class Attention(nn.Module):
         elif context is None:
             q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         else:
-            q = self.to_q(x)
+            q = both(self.to_q(x), context)
             k, v = (context[..., at : at + width] for at in (self.start, self.start + width))
 
         def split(y: Tensor) -> Tensor:
@@ -126,7 +131,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), context)
+        x = both(x, context) + self.attn2(self.norm2(x), context)
         out: Tensor = x + self.ff(self.norm3(x))
         return out
 
@@ -155,7 +160,7 @@ class Transformer(nn.Module):
             h = block(h, context)
         h = self.proj_out(h) if self.linear else h
         h = h.transpose(1, 2).unflatten(2, (height, -1))
-        return x + (h if self.linear else self.proj_out(h))
+        return both(x, h) + (h if self.linear else self.proj_out(h))
 
 
 class Downsample(nn.Module):

@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.gpu.layers import Attention, Downsample, Embedding, GroupNorm, Resnet, Transformer, Upsample, waves
+from bench.gpu.layers import (
+    Attention,
+    Downsample,
+    Embedding,
+    GroupNorm,
+    Resnet,
+    Transformer,
+    Upsample,
+    both,
+    waves,
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,7 @@ class UNet(_Encoder):
         x = left.pop()
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
-                x = block.layer(i, torch.cat([x, left.pop()], dim=1), time, context)
+                x = block.layer(i, torch.cat([x, both(left.pop(), x)], dim=1), time, context)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x)
         out: Tensor = self.conv_out(functional.silu(self.conv_norm_out(x)))
@@ -163,7 +173,7 @@ class UNet(_Encoder):
         """residuals: of a ControlNet, for each state of the way down and the middle."""
         states = self.way_down(x, time, context)
         if residuals:
-            states = [state + extra for state, extra in zip(states, residuals, strict=True)]
+            states = [both(state, extra) + extra for state, extra in zip(states, residuals, strict=True)]
         return self.way_up(states, time, context)
 
 
@@ -203,13 +213,16 @@ class ControlNet(_Encoder):
         states = self.down(self.conv_in(x) + hint, time, context)
         states.append(self.mid_block(states[-1], time, context))
         convs = [*self.controlnet_down_blocks, self.controlnet_mid_block]
-        return [conv(state) * scale[:, None, None, None] for conv, state in zip(convs, states, strict=True)]
+        scale = scale[:, None, None, None]
+        return [both(conv(state), scale) * scale for conv, state in zip(convs, states, strict=True)]
 
 
 class Step(nn.Module):
     """One denoising step with the ports of a pack: what stays the same over the steps comes ready-made.
 
     forward(sample (N,4,h,w), time (N,E), context (N,T,K)[, hint, inpaint, control_scale (N,)]) -> (N,4,h,w)
+
+    All but context and control_scale may have half of the items: that of both halves of a guided batch.
     """
 
     def __init__(self, config: Config, *, control: bool) -> None:

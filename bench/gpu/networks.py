@@ -115,6 +115,11 @@ class Networks:
         return {name: value.float().contiguous() for name, value in made.items()}
 
     @property
+    def twins(self) -> tuple[str, ...]:
+        """As of `hoirt pack compile`; SDXL's time holds the pooled text."""
+        return ("sample", "time", "hint", "inpaint") if self.job.control else ()
+
+    @property
     def fastest(self) -> Way:
         """Of those that were measured."""
         return min(self.times, key=self.times.__getitem__, default=Way())
@@ -129,11 +134,13 @@ class Networks:
         """The step as a network of hoirt. Packages are made once, then kept in the work folder."""
         if way not in self._networks:
             told = "-autotuned" * way.autotune + "-no-trials" * (not way.trials)
-            kind = f"{way.streams}{told}-{torch.__version__}"
+            kind = f"{way.streams}{'-shared' * bool(self.twins)}{told}-{torch.__version__}"
             stem = self.session.work / "packages" / f"{self.job.stage}-{self.job.side}-{kind}"
             parts = parts_of(self.step.rewritten(), tuple(self.ready), way.streams)
+            half = self.job.batch // 2
+            inputs = {name: x[:half] if name in self.twins else x for name, x in self.ready.items()}
             self._networks[way] = network(
-                parts, self.ready, OUTPUT, stem, autotune=way.autotune, trials=way.trials
+                parts, inputs, OUTPUT, stem, twins=self.twins, autotune=way.autotune, trials=way.trials
             )
         return self._networks[way]
 

@@ -49,13 +49,15 @@ def network(
     output: str,
     stem: Path,
     *,
+    twins: Sequence[str] = (),
     autotune: bool = False,
     trials: bool = True,
 ) -> Any:
     """The network of hoirt made of `parts`: one, or three as of `hoirt pack compile --streams 2`.
 
-    Compiled for exactly these inputs, unless the packages `stem`-N.pt2 are there. On the CPU, where it is
-    only tried out, the modules are exported and run as they are.
+    Compiled for exactly these inputs, of which `twins` have half of the items, unless the packages
+    `stem`-N.pt2 are there. On the CPU, where it is only tried out, the modules are exported and run as they
+    are.
     """
     values = dict(inputs)
     device = str(next(iter(inputs.values())).device)
@@ -70,8 +72,8 @@ def network(
             if not part.last:
                 values |= dict(zip(part.outputs, _Ports(part).eval()(*given), strict=True))
     if device == "cpu":
-        return _exported(parts, run, inputs, output)
-    return packaged(parts, inputs, output, stem, device)
+        return _exported(parts, run, inputs, output, twins)
+    return packaged(parts, inputs, output, stem, device, twins)
 
 
 def _file(stem: Path, i: int) -> Path:
@@ -98,7 +100,12 @@ def compile_part(
 
 
 def packaged(
-    parts: Sequence[Part], inputs: Mapping[str, Tensor], output: str, stem: Path, device: str
+    parts: Sequence[Part],
+    inputs: Mapping[str, Tensor],
+    output: str,
+    stem: Path,
+    device: str,
+    twins: Sequence[str] = (),
 ) -> Any:
     """The network that runs the packages `stem`-N.pt2."""
     from hoirt.backends.aoti import store
@@ -106,14 +113,18 @@ def packaged(
 
     ports = tuple(store.Value(name, tuple(value.shape), "float32") for name, value in inputs.items())
     made = tuple(store.part_of(_file(stem, i), part.inputs, part.outputs) for i, part in enumerate(parts))
-    sample = inputs["sample"]
-    out = (store.Value(output, tuple(sample.shape), "float32"),)
-    package = store.Package(stem.name, ports, out, made, streams=2 if len(parts) > 1 else 1)
+    out = (store.Value(output, (-1,) * inputs["sample"].ndim, "float32"),)
+    streams = 2 if len(parts) > 1 else 1
+    package = store.Package(stem.name, ports, out, made, streams=streams, twins=tuple(twins))
     return open_packages(stem.parent, [package], device, name=stem.name)
 
 
 def _exported(
-    parts: Sequence[Part], run: Sequence[Callable[..., Any]], inputs: Mapping[str, Tensor], output: str
+    parts: Sequence[Part],
+    run: Sequence[Callable[..., Any]],
+    inputs: Mapping[str, Tensor],
+    output: str,
+    twins: Sequence[str],
 ) -> Any:
     from hoirt import _core
 
@@ -125,7 +136,8 @@ def _exported(
 
     ports = [_core.Port(name, [-1, *value.shape[1:]]) for name, value in inputs.items()]
     out = [_core.Port(output, [-1, *inputs["sample"].shape[1:]])]
-    return _core.DeviceNetwork(ports, out, enqueue(whole, list(inputs), output, "cpu"), device="cpu")
+    fn = enqueue(whole, list(inputs), output, "cpu")
+    return _core.DeviceNetwork(ports, out, fn, device="cpu", twins=twins)
 
 
 def enqueue(call: Callable[..., Tensor], names: Sequence[str], output: str, device: str) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.gpu.layers import both
 from bench.gpu.models import Step
 from bench.gpu.packages import Part
 
@@ -47,7 +48,8 @@ class _Up(nn.Module):
 
     def forward(self, time: Tensor, context: Tensor, *more: Tensor) -> Tensor:
         states, residuals = more[: len(more) // 2], more[len(more) // 2 :]
-        return self.unet.way_up([a + b for a, b in zip(states, residuals, strict=True)], time, context)
+        sums = [both(a, b) + b for a, b in zip(states, residuals, strict=True)]
+        return self.unet.way_up(sums, time, context)
 
 
 def parts_of(step: Step, inputs: tuple[str, ...], streams: int) -> list[Part]:

@@ -22,13 +22,17 @@ class PythonInterruption final : public py::error_already_set, public Interrupti
 }  // namespace
 
 DeviceNetwork::DeviceNetwork(std::vector<Port> inputs, std::vector<Port> outputs, py::object function, Place place,
-                             bool capturable)
+                             bool capturable, std::vector<std::string> twins)
     : inputs_(std::move(inputs)),
       outputs_(std::move(outputs)),
       place_(place),
       capturable_(capturable),
+      twins_(std::move(twins)),
       function_(function) {
   if (PyCallable_Check(function.ptr()) == 0) throw InputError("fn must be callable");
+  for (const std::string& name : twins_) {
+    if (!find_port(inputs_, name)) throw InputError("the network has no input '" + name + "' that could be a twin");
+  }
   owner_ = owner_of(std::move(function));
 }
 

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/network.h"
@@ -13,11 +14,12 @@ namespace hoirt::bindings {
 class DeviceNetwork final : public Network {
  public:
   DeviceNetwork(std::vector<Port> inputs, std::vector<Port> outputs, pybind11::object function, Place place,
-                bool capturable);
+                bool capturable, std::vector<std::string> twins);
   const std::vector<Port>& inputs() const override { return inputs_; }
   const std::vector<Port>& outputs() const override { return outputs_; }
   Place place() const override { return place_; }
   bool capturable() const override { return capturable_; }
+  std::vector<std::string> twins() const override { return twins_; }
   // Takes the GIL. Exceptions of the function pass unchanged; a wrong result is a BackendError.
   void run(const TensorMap& inputs, TensorMap& outputs, void* stream) override;
 
@@ -28,6 +30,7 @@ class DeviceNetwork final : public Network {
   std::vector<Port> inputs_, outputs_;
   Place place_;
   bool capturable_;
+  std::vector<std::string> twins_;
   std::shared_ptr<const void> owner_;  // of the function, released under the GIL
   pybind11::handle function_;
 };

@@ -56,8 +56,10 @@ py::typing::Dict<py::str, py::array> run_network(Network& network, const ArrayMa
 }
 
 std::shared_ptr<DeviceNetwork> make_device_network(std::vector<Port> inputs, std::vector<Port> outputs,
-                                                   const DeviceFunction& fn, const std::string& device, bool capturable) {
-  return std::make_shared<DeviceNetwork>(std::move(inputs), std::move(outputs), fn, place_from(device), capturable);
+                                                   const DeviceFunction& fn, const std::string& device, bool capturable,
+                                                   std::vector<std::string> twins) {
+  return std::make_shared<DeviceNetwork>(std::move(inputs), std::move(outputs), fn, place_from(device), capturable,
+                                         std::move(twins));
 }
 
 std::shared_ptr<Network> open_network(Backend& backend, std::string path, std::string cache_path,
@@ -86,7 +88,10 @@ void register_network(py::module_& module) {
            "the order of the device's own stream. Raises InputError or BackendError.")
       .def_property_readonly("device", [](const Network& self) { return to_string(self.place()); },
                              "Where it runs: \"cpu\" or \"cuda:0\".")
-      .def_property_readonly("capturable", &Network::capturable, "Whether its work may be recorded as a CUDA graph.");
+      .def_property_readonly("capturable", &Network::capturable, "Whether its work may be recorded as a CUDA graph.")
+      .def_property_readonly("twins", &Network::twins,
+                             "Inputs that may come with half of the items, all of them or none, where both halves of the\n"
+                             "batch are alike in them.");
   py::class_<PythonNetwork, Network, std::shared_ptr<PythonNetwork>>(
       module, "PythonNetwork", py::release_gil_before_calling_cpp_dtor(),
       "A network whose work is done by `fn(dict of arrays) -> dict of arrays`; its arrays are views that are valid\n"
@@ -102,9 +107,10 @@ void register_network(py::module_& module) {
       "If it is `capturable`, `fn` is also called inside of a stream capture, whose replays do not call it again. Memory\n"
       "that it takes then is written by every replay: it must stay its own until the network goes, and other captures\n"
       "must not share it (torch: a torch.cuda.MemPool for each).\n"
-      "Exceptions of `fn` reach the caller unchanged.")
+      "`twins` names inputs that `fn` also takes with half of the items: the denoise loop gives them so where both halves\n"
+      "of a guided batch are alike in all of them. Exceptions of `fn` reach the caller unchanged.")
       .def(py::init(&make_device_network), py::arg("inputs"), py::arg("outputs"), py::arg("fn"), py::kw_only(),
-           py::arg("device"), py::arg("capturable") = true);
+           py::arg("device"), py::arg("capturable") = true, py::arg("twins") = std::vector<std::string>{});
   py::class_<Backend, std::shared_ptr<Backend>>(module, "Backend", py::release_gil_before_calling_cpp_dtor(),
                                                 "Opens networks on one runtime.")
       .def_property_readonly("name", &Backend::name)

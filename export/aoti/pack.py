@@ -22,6 +22,7 @@ from .module import COMPUTE, OnnxModule
 from .rewrite import rewrite
 from .shapes import Extents
 from .split import split
+from .twins import are_alike, share_twins, twins_of
 
 Say = Callable[[str], object]
 
@@ -33,7 +34,8 @@ class Options:
     Attributes:
         device: "cpu", "cuda" or "cuda:1". precision: "auto", or as in Backend.precisions.
         size: height and width in pixels; None: the pack's crop. batch: pictures at once, for which the step
-            is compiled exactly (with and without guidance); None: any number, by kernels for any number.
+            is compiled exactly, without guidance, and with it, when what both halves have in common is
+            computed once; None: any number, by kernels for any number.
         max_autotune: time the candidates for every kernel; minutes to hours on a GPU.
         trials: try which kernels the GPU runs faster for attentions and small convolutions; seconds.
         streams: 2 compiles the step in three parts and runs ControlNet and UNet encoder side by side.
@@ -90,10 +92,12 @@ def compile_pack(pack: str | Path | Pack, options: Options, say: Say = lambda te
         if not folder:
             raise BackendError("there is no cache to keep packages in: set HOIRT_CACHE to a writable folder")
         graph = rewrite(read_graph(opened.network_file(role)))
-        for extents in _extents(opened, role, options):
+        for wanted in _extents(opened, role, options):
+            made, extents = shared(graph, wanted, narrow, device)
             items = "any batch" if extents.batch is None else f"batch {extents.batch}"
+            items += ", equal halves shared" * bool(extents.twins)
             say(f"{role} ({number} of {len(roles)}), {narrow}, {extents.height}x{extents.width}, {items}")
-            done.append(compile_network(role, graph, Path(folder), device, narrow, extents, options, say))
+            done.append(compile_network(role, made, Path(folder), device, narrow, extents, options, say))
             say(f"  {done[-1].seconds:.0f} s" if done[-1].seconds else "  is there already")
     return done
 
@@ -141,7 +145,9 @@ def compile_network(
             parts.append(store.part_of(path, [p.name for p in piece.inputs], [p.name for p in piece.outputs]))
         for path in temporary.glob("*.pt2"):
             path.replace(folder / path.name)
-    package = store.Package(folder.name, tuple(inputs), tuple(outputs), tuple(parts), 2 if two else 1)
+    package = store.Package(
+        folder.name, tuple(inputs), tuple(outputs), tuple(parts), 2 if two else 1, extents.twins
+    )
     store.write(folder, name, package)
     total = sum(part.bytes for part in parts)
     return Compiled(role, precision, folder, total, max(time.monotonic() - started, 1e-3))
@@ -189,10 +195,20 @@ def _extents(pack: Pack, role: str, options: Options) -> list[Extents]:
     """What a role is compiled for. Only steps run so often that a batch of their own pays."""
     settings = pack.settings
     height, width = options.size or (settings.crop, settings.crop)
-    batches: Sequence[int | None] = [None]
-    if options.batch is not None and role.startswith("step"):
-        batches = [options.batch, 2 * options.batch]  # without and with the unconditional half
-    return [Extents(height, width, settings.vae.factor, batch) for batch in batches]
+    whole = Extents(height, width, settings.vae.factor)
+    if options.batch is None or not role.startswith("step"):
+        return [whole]
+    guided = replace(whole, batch=2 * options.batch, twins=twins_of(pack, role))
+    return [replace(whole, batch=options.batch), guided]  # without and with the unconditional half
+
+
+def shared(graph: Graph, extents: Extents, precision: str, device: str) -> tuple[Graph, Extents]:
+    """With the twins' part computed once, if that is much and comes out right; else without twins."""
+    made = share_twins(graph, extents.twins) if extents.twins else None
+    shapes = {port.name: extents.of(port) for port in graph.inputs if port.name in extents.twins}
+    if made is not None and are_alike(graph, made, shapes, precision, device):
+        return made, extents
+    return graph, replace(extents, twins=())
 
 
 def _roles(pack: Pack, wanted: Sequence[str] | None) -> list[str]:

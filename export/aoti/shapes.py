@@ -20,13 +20,14 @@ class Extents:
 
     Attributes:
         height, width: of the picture, in pixels. factor: pixels per latent. batch: the fixed number of items;
-            None: any number from 1.
+            None: any number from 1. twins: the inputs that have half of a fixed number, see twins.py.
     """
 
     height: int
     width: int
     factor: int
     batch: int | None = None
+    twins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, side in (("height", self.height), ("width", self.width)):
@@ -44,7 +45,9 @@ class Extents:
 
     def _of(self, name: str, port: Port) -> int:
         if name in BATCH:
-            return -1 if self.batch is None else self.batch
+            if self.batch is None:
+                return -1
+            return self.batch // 2 if port.name in self.twins else self.batch
         sides: Mapping[str, int] = {"H": self.height, "W": self.width}
         if name in sides:
             return sides[name]

@@ -342,6 +342,12 @@ class Network:
     def inputs(self) -> list[Port]: ...
     @property
     def outputs(self) -> list[Port]: ...
+    @property
+    def twins(self) -> list[str]:
+        """
+        Inputs that may come with half of the items, all of them or none, where both halves of the
+        batch are alike in them.
+        """
 
 class PythonNetwork(Network):
     """
@@ -368,7 +374,8 @@ class DeviceNetwork(Network):
     If it is `capturable`, `fn` is also called inside of a stream capture, whose replays do not call it again. Memory
     that it takes then is written by every replay: it must stay its own until the network goes, and other captures
     must not share it (torch: a torch.cuda.MemPool for each).
-    Exceptions of `fn` reach the caller unchanged.
+    `twins` names inputs that `fn` also takes with half of the items: the denoise loop gives them so where both halves
+    of a guided batch are alike in all of them. Exceptions of `fn` reach the caller unchanged.
     """
     def __init__(
         self,
@@ -381,6 +388,7 @@ class DeviceNetwork(Network):
         *,
         device: str,
         capturable: bool = True,
+        twins: collections.abc.Sequence[str] = [],
     ) -> None: ...
 
 class Backend:

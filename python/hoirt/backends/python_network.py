@@ -21,11 +21,15 @@ def make_network(
     *,
     device: str,
     capturable: bool = True,
+    twins: Sequence[str] = (),
 ) -> Network:
-    """The network of `fn` on `device`; `capturable`: whether the work may be captured as a CUDA graph."""
+    """The network of `fn` on `device`; `capturable`: whether the work may be captured as a CUDA graph.
+
+    twins: inputs that `fn` also takes with half of the items, where both halves of a guided batch are alike.
+    """
     from hoirt import _core
 
-    return _core.DeviceNetwork(inputs, outputs, fn, device=device, capturable=capturable)
+    return _core.DeviceNetwork(inputs, outputs, fn, device=device, capturable=capturable, twins=twins)
 
 
 def address_of(array: Any) -> int:

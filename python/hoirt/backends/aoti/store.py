@@ -48,7 +48,8 @@ class Package:
     Attributes:
         key: the name of its folder, which stands for content, torch, device and precision. inputs, outputs:
             the network's ports; -1 where any extent will do. parts: one, or control, encoder and decoder.
-        streams: on how many streams the parts run.
+        streams: on how many streams the parts run. twins: the inputs that it takes with half of the items, as
+            both halves of a guided batch are alike in them; their shapes are those of a half.
     """
 
     key: str
@@ -56,16 +57,21 @@ class Package:
     outputs: tuple[Value, ...]
     parts: tuple[Part, ...]
     streams: int = 1
+    twins: tuple[str, ...] = ()
 
     def fits(self, shapes: Mapping[str, Sequence[int]]) -> bool:
-        """Whether inputs of these shapes can be run."""
-        return all(
-            len(shapes[value.name]) == len(value.shape)
-            and all(
-                fixed in (-1, given) for fixed, given in zip(value.shape, shapes[value.name], strict=True)
-            )
-            for value in self.inputs
-        )
+        """Whether inputs of these shapes can be run. Extents that are free are the same in all of them."""
+        free: set[int] = set()
+        for value in self.inputs:
+            given = shapes[value.name]
+            if len(given) != len(value.shape):
+                return False
+            for fixed, extent in zip(value.shape, given, strict=True):
+                if fixed not in (-1, extent):
+                    return False
+                if fixed == -1 != extent:
+                    free.add(extent)
+        return len(free) < 2
 
 
 def name_of(inputs: Sequence[Value], options: Mapping[str, Any]) -> str:
@@ -130,10 +136,11 @@ def _read(path: Path, key: str) -> Package:
         number = data.pop("format")
         inputs, outputs = (tuple(_value(item) for item in data.pop(side)) for side in ("inputs", "outputs"))
         parts = tuple(_part(item) for item in data.pop("parts"))
-        package = Package(inputs=inputs, outputs=outputs, parts=parts, **data)
+        twins = tuple(str(name) for name in data.pop("twins", ()))
+        package = Package(inputs=inputs, outputs=outputs, parts=parts, twins=twins, **data)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BackendError(f"{wrong} ({error})") from error
-    if number != FORMAT or not parts:
+    if number != FORMAT or not parts or not {value.name for value in inputs}.issuperset(twins):
         raise BackendError(wrong)
     if package.key != key:
         raise BackendError(
