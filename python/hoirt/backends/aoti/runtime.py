@@ -34,8 +34,8 @@ def open_packages(folder: Path, packages: Sequence[Package], device: str, *, nam
     """The network that runs whichever of `packages` fits the inputs. Raises BackendError."""
     runner = Runner(folder, packages, device, name)
     first = packages[0]
-    twins = sorted({name for package in packages for name in package.twins})
-    return make_network(_ports(first.inputs), _ports(first.outputs), runner, device=device, twins=twins)
+    ports = _ports(first.inputs), _ports(first.outputs)
+    return make_network(*ports, runner, device=device, twins=sorted(runner.twins))
 
 
 def _ports(values: Sequence[store.Value]) -> list[Port]:
@@ -64,7 +64,7 @@ class Runner:
         self._loaded: dict[int, list[Any]] = {}
         self._users: dict[int, set[int]] = {}  # the streams on which a package ran; graphs there may hold it
         self._newest = 0  # the package that ran last
-        self._twins = {name for package in packages for name in package.twins}
+        self.twins = {name for package in packages for name in package.twins}
         self._lock = threading.Lock()  # a package is not reentrant
         self._pools: dict[int, Any] = {}
         if kind_of(device) == "cuda":
@@ -160,13 +160,13 @@ class Runner:
     def _fitting(self, inputs: Mapping[str, Any]) -> tuple[int, Collection[str]]:
         """The first package that takes such inputs, and the twins that must be doubled for it."""
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
-        whole = shapes | {name: (2 * shapes[name][0], *shapes[name][1:]) for name in self._twins}
+        whole = shapes | {name: (2 * shapes[name][0], *shapes[name][1:]) for name in self.twins}
         for number, package in enumerate(self._packages):
             if package.fits(shapes):
                 return number, ()
         for number, package in enumerate(self._packages):
             if package.fits(whole):
-                return number, self._twins
+                return number, self.twins
         made = "; ".join(str({v.name: v.shape for v in package.inputs}) for package in self._packages)
         raise InputError(
             f"{self._name} is not compiled for inputs of the shapes {shapes}, but for {made} (-1: any); "
