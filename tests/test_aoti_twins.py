@@ -88,7 +88,7 @@ def share(graph: Graph, twins: set[str], batch: int) -> Graph:
     """Checked against the graph itself, which sees both halves."""
     names = tuple(sorted(twins.intersection(port.name for port in graph.inputs)))
     extents = Extents(4 * SIDE, 4 * SIDE, 4, batch, names)
-    made, found = shared(graph, extents, "fp32", "cpu")
+    made, found = shared(graph, extents)
     assert found == extents and count(made) == count(graph)
     half, whole = halves_and_whole(graph, extents, set(names))
     for name, wanted in run(graph, whole).items():
@@ -131,12 +131,11 @@ def test_what_is_not_worth_it_or_cannot_be_doubled(tmp_path: Path) -> None:
     extents = Extents(4 * SIDE, 4 * SIDE, 4, 4, TWINS)
     share(of(), set(TWINS), 4)
     for graph in (of(layers=FEW - 1), of(output="x3"), of(perm=(1, 0, 2, 3))):
-        made, found = shared(graph, extents, "fp32", "cpu")
+        made, found = shared(graph, extents)
         assert made is graph and found.twins == () and found.batch == 4
     turned = share_twins(of(perm=(1, 0, 2, 3)), TWINS)
-    assert turned is not None and not are_alike(
-        graph, turned, {"sample": (2, 4, 3, 3), "time": (2, 4)}, "fp32", "cpu"
-    )
+    shapes = {"sample": (2, 4, 3, 3), "time": (2, 4)}
+    assert turned is not None and not are_alike(graph, turned, shapes)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +157,7 @@ def compiled(home: Path) -> tuple[Path, Path]:
     assert folder is not None
     graph = rewrite(read_graph(path))
     for extents in (Extents(4 * SIDE, 4 * SIDE, 4), Extents(4 * SIDE, 4 * SIDE, 4, 2, TWINS)):
-        made, extents = shared(graph, extents, "fp32", "cpu")
+        made, extents = shared(graph, extents)
         compile_network("step", made, folder / "aoti-twins", "cpu", "fp32", extents, Options())
     return path, folder / "aoti-twins"
 

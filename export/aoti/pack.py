@@ -25,6 +25,7 @@ from .split import split
 from .twins import are_alike, share_twins, twins_of
 
 Say = Callable[[str], object]
+TRIED_SIDE = 16  # of the latents that twins are tried with
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def compile_pack(pack: str | Path | Pack, options: Options, say: Say = lambda te
             raise BackendError("there is no cache to keep packages in: set HOIRT_CACHE to a writable folder")
         graph = rewrite(read_graph(opened.network_file(role)))
         for wanted in _extents(opened, role, options):
-            made, extents = shared(graph, wanted, narrow, device)
+            made, extents = shared(graph, wanted)
             items = "any batch" if extents.batch is None else f"batch {extents.batch}"
             items += ", equal halves shared" * bool(extents.twins)
             say(f"{role} ({number} of {len(roles)}), {narrow}, {extents.height}x{extents.width}, {items}")
@@ -202,11 +203,13 @@ def _extents(pack: Pack, role: str, options: Options) -> list[Extents]:
     return [replace(whole, batch=options.batch), guided]  # without and with the unconditional half
 
 
-def shared(graph: Graph, extents: Extents, precision: str, device: str) -> tuple[Graph, Extents]:
+def shared(graph: Graph, extents: Extents) -> tuple[Graph, Extents]:
     """With the twins' part computed once, if that is much and comes out right; else without twins."""
     made = share_twins(graph, extents.twins) if extents.twins else None
-    shapes = {port.name: extents.of(port) for port in graph.inputs if port.name in extents.twins}
-    if made is not None and are_alike(graph, made, shapes, precision, device):
+    side = TRIED_SIDE * extents.factor
+    small = replace(extents, height=side, width=side, batch=4)
+    shapes = {port.name: small.of(port) for port in graph.inputs if port.name in extents.twins}
+    if made is not None and are_alike(graph, made, shapes):
         return made, extents
     return graph, replace(extents, twins=())
 
