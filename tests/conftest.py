@@ -63,6 +63,18 @@ def int8_report(random_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return quantize_pack(random_pack, tmp_path_factory.mktemp("packs") / "int8", count=2, threads=1)
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of compiled networks for one file of tests, which torch makes with one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("HOIRT_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(params=["cpu", "cuda:0"])
 def place(request: pytest.FixtureRequest) -> str:
     """The name of a device that works here."""

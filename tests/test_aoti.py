@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -64,16 +63,6 @@ def step_inputs(batch: int) -> Arrays:
     random = np.random.default_rng(batch)
     pictures = {n: random.standard_normal((batch, 4, 4, 6)).astype(np.float32) for n in ("sample", "hint")}
     return {**pictures, "control_scale": np.linspace(0.4, 1, batch, dtype=np.float32)}
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of compiled networks for this file."""
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("home")
-        patch.setenv("HOIRT_CACHE", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")

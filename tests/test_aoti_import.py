@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from aoti_tools import run
 from build_tools import Built
 from hoirt import backends
 from hoirt.errors import InputError, PackError
@@ -22,7 +23,6 @@ from network_inputs import inputs_of
 from numpy.typing import NDArray
 from onnx import helper
 from onnx_models import conv_net, norm_net, reference, save, value
-from torch import Tensor
 
 from export.aoti import fp8
 from export.aoti.graph import Graph, Port, read_graph
@@ -216,12 +216,6 @@ def test_products_in_float8() -> None:
 def parts_of(path: Path) -> tuple[Graph, list[Graph]]:
     graph = rewrite(read_graph(path))
     return graph, split(graph)
-
-
-def run(graph: Graph, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    with torch.no_grad():
-        made = OnnxModule(graph)(*[values[port.name] for port in graph.inputs])
-    return dict(zip([port.name for port in graph.outputs], made, strict=True))
 
 
 @pytest.mark.parametrize("role", ["step", "step_keep"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from aoti_tools import run
 from hoirt import BackendError, InputError, _core, backends
 from hoirt.backends import cache
 from hoirt.backends.aoti import store
@@ -22,7 +22,6 @@ from onnx_models import save, value
 from torch import Tensor
 
 from export.aoti.graph import Graph, read_graph
-from export.aoti.module import OnnxModule
 from export.aoti.pack import Options, compile_network, shared
 from export.aoti.rewrite import rewrite
 from export.aoti.shapes import Extents
@@ -65,12 +64,6 @@ def text_step(path: Path, layers: int = FEW, perm: tuple[int, ...] = (0, 1, 2, 3
         *([value(output, ["N", 4, "h", "w"])] if output else []),
     ]
     return save(path, nodes, [*pictures, value("context", ["N", 4])], outputs, weights, opset=20)
-
-
-def run(graph: Graph, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    with torch.no_grad():
-        made = OnnxModule(graph)(*[values[port.name] for port in graph.inputs])
-    return dict(zip([port.name for port in graph.outputs], made, strict=True))
 
 
 def halves_and_whole(graph: Graph, extents: Extents, twins: set[str]) -> tuple[dict[str, Tensor], ...]:
@@ -139,15 +132,6 @@ def test_what_is_not_worth_it_or_cannot_be_doubled(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("home")
-        patch.setenv("HOIRT_CACHE", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def compiled(home: Path) -> tuple[Path, Path]:
     """The step, and the folder of its packages: any batch, and one guided picture."""
     if shutil.which("g++") is None:
@@ -203,10 +187,15 @@ def test_packages_in_the_loop(compiled: tuple[Path, Path], batch: int) -> None:
 
 
 def test_halves_that_differ_need_a_package_of_their_own(compiled: tuple[Path, Path]) -> None:
+    """The one that shares takes equal halves alone, given once."""
     network = open_step(compiled, {"sample": (1, 4, SIDE, SIDE), "context": (2, 4)})
     random = np.random.default_rng(0)
     given = {name: random.standard_normal((2, 4)).astype(np.float32) for name in ("time", "context")}
     given["sample"] = random.standard_normal((2, 4, SIDE, SIDE)).astype(np.float32)
+    half = given | {name: given[name][:1] for name in TWINS}
+    whole = given | {name: np.repeat(half[name], 2, axis=0) for name in TWINS}
+    wanted = backends.load("onnxruntime").open(str(compiled[0])).run(whole)["prediction"]
+    np.testing.assert_allclose(network.run(half)["prediction"], wanted, rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match=r"not compiled for inputs of the shapes .*hoirt pack compile"):
         network.run(given)
     with pytest.raises(InputError, match="not compiled"):  # nor can every input be a half

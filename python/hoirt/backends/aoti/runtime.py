@@ -160,10 +160,10 @@ class Runner:
     def _fitting(self, inputs: Mapping[str, Any]) -> tuple[int, Collection[str]]:
         """The first package that takes such inputs, and the twins that must be doubled for it."""
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
-        whole = shapes | {name: (2 * shapes[name][0], *shapes[name][1:]) for name in self.twins}
         for number, package in enumerate(self._packages):
             if package.fits(shapes):
                 return number, ()
+        whole = shapes | {name: (2 * shapes[name][0], *shapes[name][1:]) for name in self.twins}
         for number, package in enumerate(self._packages):
             if package.fits(whole):
                 return number, self.twins

@@ -69,7 +69,7 @@ class Package:
             for fixed, extent in zip(value.shape, given, strict=True):
                 if fixed not in (-1, extent):
                     return False
-                if fixed == -1 != extent:
+                if fixed == -1 and extent != -1:
                     free.add(extent)
         return len(free) < 2
 
