@@ -88,6 +88,7 @@ def _(q: Tensor, *more: Any, scale: float | None = None) -> list[Tensor]:
 def other(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An operator that is there without a GPU takes the place of cuDNN's."""
     CALLS.clear()
+    monkeypatch.setattr(attention, "_refused", set())
     kernel = torch.ops.hoirt_test.attention.default
     monkeypatch.setattr(attention, "CUDNN", kernel)
     yield kernel
@@ -157,6 +158,21 @@ def test_what_cannot_be_given_away(what: str, other: Any, monkeypatch: pytest.Mo
     assert choose_attention(program, "cpu", clock(1.0, 2.0)) == (0, 1)
     assert count(program, attention.USUAL) == 1
     assert bool(CALLS) == (what not in ("float32", "mask"))
+
+
+def test_cudnn_is_asked_once_for_what_it_refuses(other: Any) -> None:
+    """Whatever the scale, in any program: the second time torch ends the process."""
+
+    class Scaled(nn.Module):
+        def forward(self, q: Tensor, k: Tensor) -> Tensor:
+            y = functional.scaled_dot_product_attention(q, k, k)
+            return y + functional.scaled_dot_product_attention(q, k, k, scale=0.2)
+
+    given = torch.randn(1, 2, 8, 16).to(BF16), torch.randn(1, 2, 1, 16).to(BF16)
+    for _ in range(2):
+        program = torch.export.export(Scaled(), given, strict=False)
+        assert choose_attention(program, "cpu", clock(1.0, 2.0)) == (0, 2)
+    assert len(CALLS) == 1
 
 
 SIZES = st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 12), st.integers(1, 12))

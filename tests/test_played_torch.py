@@ -92,6 +92,21 @@ def held(refiner: hoirt.Refiner) -> int:
     return torch.cuda.memory_allocated()
 
 
+def test_attentions_that_cudnn_refuses() -> None:
+    """Heads of 12 numbers. torch would follow a null pointer when it is asked again."""
+    from export.aoti.attention import choose_attention
+
+    class Attentions(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            attend = torch.nn.functional.scaled_dot_product_attention
+            return attend(x, x, x) + attend(x, x, x, scale=0.2)
+
+    given = torch.zeros(2, 2, 64, 12, dtype=torch.bfloat16, device="cuda:0")
+    for _ in range(2):
+        program = torch.export.export(Attentions(), (given,), strict=False)
+        assert choose_attention(program, "cuda:0") == (0, 2)
+
+
 def test_unload_leaves_nothing_to_torch(refiner: hoirt.Refiner) -> None:
     before = held(refiner)
     for again in range(2):
