@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from .module import OnnxModule
 from .settings import configuration
 from .shapes import LARGEST_BATCH
 
-EXAMPLE_BATCH = 2  # of a free batch; torch takes 1 for a constant
+EXAMPLE_BATCH = 2  # of a free batch, and of its halves; torch takes 1 for a constant
 
 
 def compile_graph(
@@ -29,6 +29,7 @@ def compile_graph(
     shapes: Mapping[str, Sequence[int]],
     out: Path,
     *,
+    twins: Collection[str] = (),
     device: str = "cpu",
     precision: str = "fp32",
     max_autotune: bool = False,
@@ -39,7 +40,8 @@ def compile_graph(
     """Writes the package `out` (.pt2), which takes the graph's inputs in order and gives its outputs.
 
     Args:
-        graph: after rewrite(). shapes: of every input; -1 for a batch that is free.
+        graph: after rewrite(). shapes: of every input; -1 for a batch that is free. twins: the inputs in
+            which that is a number of its own, see twins.py.
         device: "cpu", or "cuda:" and an index: where it is compiled and will run.
         precision: as in OnnxModule. max_autotune: times the candidates for every kernel on the device.
         trials: chooses kernels by trying them there, in half precision on a GPU.
@@ -52,9 +54,14 @@ def compile_graph(
     last = device != "cpu" if channels_last is None else channels_last
     module = OnnxModule(graph, precision, device=device, channels_last=last).eval()
     examples = tuple(_example(port, shapes[port.name], device, last) for port in graph.inputs)
-    free = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    batch, half = (torch.export.Dim(name, min=1, max=LARGEST_BATCH) for name in ("batch", "half"))
     dynamic = tuple(
-        {axis: free for axis, extent in enumerate(shapes[port.name]) if extent == -1} for port in graph.inputs
+        {
+            axis: half if port.name in twins else batch
+            for axis, extent in enumerate(shapes[port.name])
+            if extent == -1
+        }
+        for port in graph.inputs
     )
     with _quiet(), torch.no_grad():
         try:

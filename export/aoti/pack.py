@@ -35,8 +35,7 @@ class Options:
     Attributes:
         device: "cpu", "cuda" or "cuda:1". precision: "auto", or as in Backend.precisions.
         size: height and width in pixels; None: the pack's crop. batch: pictures at once, for which the step
-            is compiled exactly, without guidance, and with it, when what both halves have in common is
-            computed once; None: any number, by kernels for any number.
+            is compiled exactly, without guidance and with it; None: any number, by kernels for any number.
         max_autotune: time the candidates for every kernel; minutes to hours on a GPU.
         trials: try which kernels the GPU runs faster for attentions and small convolutions; seconds.
         streams: 2 compiles the step in three parts and runs ControlNet and UNet encoder side by side.
@@ -120,7 +119,8 @@ def compile_network(
     outputs = [
         _value(port, tuple(n if isinstance(n, int) else -1 for n in port.shape)) for port in graph.outputs
     ]
-    recipe = {"max_autotune": options.max_autotune, "streams": 2 if two else 1, "trials": options.trials}
+    recipe: dict[str, object] = {"max_autotune": options.max_autotune, "streams": 2 if two else 1}
+    recipe |= {"trials": options.trials, "twins": extents.twins}
     name = store.name_of(inputs, recipe)
     described = folder / f"{name}.json"
     if described.is_file() and not options.force:
@@ -136,6 +136,7 @@ def compile_network(
                 piece,
                 {port.name: known[port.name] for port in piece.inputs},
                 path,
+                twins=extents.twins,
                 device=device,
                 precision=precision,
                 max_autotune=options.max_autotune,
@@ -196,11 +197,11 @@ def _extents(pack: Pack, role: str, options: Options) -> list[Extents]:
     """What a role is compiled for. Only steps run so often that a batch of their own pays."""
     settings = pack.settings
     height, width = options.size or (settings.crop, settings.crop)
-    whole = Extents(height, width, settings.vae.factor)
+    whole = Extents(height, width, settings.vae.factor, twins=twins_of(pack, role))
     if options.batch is None or not role.startswith("step"):
         return [whole]
-    guided = replace(whole, batch=2 * options.batch, twins=twins_of(pack, role))
-    return [replace(whole, batch=options.batch), guided]  # without and with the unconditional half
+    without = replace(whole, batch=options.batch, twins=())
+    return [without, replace(whole, batch=2 * options.batch)]  # without and with the unconditional half
 
 
 def shared(graph: Graph, extents: Extents) -> tuple[Graph, Extents]:
@@ -208,8 +209,7 @@ def shared(graph: Graph, extents: Extents) -> tuple[Graph, Extents]:
     made = share_twins(graph, extents.twins) if extents.twins else None
     side = TRIED_SIDE * extents.factor
     small = replace(extents, height=side, width=side, batch=4)
-    shapes = {port.name: small.of(port) for port in graph.inputs if port.name in extents.twins}
-    if made is not None and are_alike(graph, made, shapes):
+    if made is not None and are_alike(graph, made, small):
         return made, extents
     return graph, replace(extents, twins=())
 

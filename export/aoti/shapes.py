@@ -20,7 +20,8 @@ class Extents:
 
     Attributes:
         height, width: of the picture, in pixels. factor: pixels per latent. batch: the fixed number of items;
-            None: any number from 1. twins: the inputs that have half of a fixed number, see twins.py.
+            None: any number from 1. twins: the inputs that have half of a fixed number, or a free number of
+            their own, see twins.py.
     """
 
     height: int

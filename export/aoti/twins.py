@@ -1,13 +1,13 @@
 """What both halves of a guided batch have in common, computed once: all that comes before the text does.
 
 The halves of such a batch differ in the text alone. In the graph that is made here the inputs in which they
-are alike ("twins") have half of the items, and what the text's part reads of them is doubled: it comes twice
-along the first axis.
+are alike ("twins") may have half of the items, and what the text's part reads of them is repeated along the
+first axis, up to as many items as the text has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -15,12 +15,16 @@ from hoirt.packs import Pack
 from torch import Tensor
 
 from .graph import Graph, Node, Port
+from .items import repeat_items
 from .module import OnnxModule
+from .operators import Attributes, operator
 from .rewrite import extents_of
+from .shapes import BATCH, Extents
 from .split import HEAVY
 
 FEW = 8  # less of these is not worth it
-BOTH = " (both)"  # how doubled values are called
+BOTH = " (both)"  # how repeated values are called
+REPEAT = "RepeatItems"
 TOLERANCE = 1e-4  # of the largest value: which kernels run, and so the rounding, depends on the batch
 
 
@@ -34,55 +38,56 @@ def twins_of(pack: Pack, role: str) -> tuple[str, ...]:
 
 
 def share_twins(graph: Graph, twins: Collection[str]) -> Graph | None:
-    """The graph in which the inputs `twins` have half of the items; None if that saves too little.
+    """The graph in which the inputs `twins` may have half of the items; None if that saves too little.
 
-    It is right where items lie one after the other along the first axis of what is doubled: see are_alike().
+    It is right where items lie one after the other along the first axis of what is repeated: see are_alike().
     """
+    like = next((port.name for port in graph.inputs if _counts(port) and port.name not in twins), "")
     alike = _alike(graph, twins)
     worth = [node for node in graph.nodes if node.op in HEAVY and alike.issuperset(node.outputs)]
-    if len(worth) < FEW or not alike.isdisjoint(port.name for port in graph.outputs):
+    if not like or len(worth) < FEW or not alike.isdisjoint(port.name for port in graph.outputs):
         return None
     costly = {name for node in worth for name in node.outputs}
     extents = extents_of(graph)
-    nodes = [_double(name) for name in twins]
-    doubled = {name: name + BOTH for name in twins}
+    nodes = [_repeat(name, like) for name in twins]
+    repeated = {name: name + BOTH for name in twins}
     for node in graph.nodes:
-        both = replace(node, inputs=tuple(doubled.get(name, name) for name in node.inputs))
+        both = replace(node, inputs=tuple(repeated.get(name, name) for name in node.inputs))
         if not alike.issuperset(node.outputs):
             nodes.append(both)
             continue
         nodes.append(node)
-        doubled |= {name: name + BOTH for name in node.outputs}
+        repeated |= {name: name + BOTH for name in node.outputs}
         if not costly.isdisjoint(node.inputs):
             costly.update(node.outputs)
         if costly.isdisjoint(node.outputs) or not extents.isdisjoint(node.outputs):
             nodes.append(replace(both, outputs=tuple(name + BOTH for name in node.outputs)))
         else:
-            nodes += [_double(name) for name in node.outputs]
+            nodes += [_repeat(name, like) for name in node.outputs]
     shared = replace(graph, nodes=nodes)
     return replace(shared, nodes=shared.needed(port.name for port in graph.outputs))
 
 
-def are_alike(graph: Graph, shared: Graph, shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Whether `shared` doubles what `graph` computes of doubled twins, tried with random numbers on the CPU.
+def are_alike(graph: Graph, shared: Graph, extents: Extents) -> bool:
+    """Whether `shared` repeats what `graph` computes of doubled twins, tried with random numbers on the CPU.
 
-    shapes: of the twins, with half of the items. Two small ones show it: only how items lie is in question.
+    extents: of a batch of two or more small halves, as only how items lie is in question.
     """
-    doubled = [node for node in shared.nodes if node.inputs and node == _double(node.inputs[0])]
-    inputs = [port for port in graph.inputs if port.name in shapes]
+    repeats = [node for node in shared.nodes if node.op == REPEAT]
     random = torch.Generator().manual_seed(0)
-    halves = [torch.randn(*shapes[port.name], generator=random).to(port.dtype) for port in inputs]
-    wholes = [torch.cat([half, half]) for half in halves]
-    found = _run(shared, inputs, halves, [node.outputs[0] for node in doubled])
-    wanted = _run(graph, inputs, wholes, [node.inputs[0] for node in doubled])
+    given = [torch.randn(*extents.of(port), generator=random).to(port.dtype) for port in graph.inputs]
+    doubled = [2 if port.name in extents.twins else 1 for port in graph.inputs]
+    whole = [torch.cat([value] * times) for value, times in zip(given, doubled, strict=True)]
+    found = _run(shared, given, [node.outputs[0] for node in repeats])
+    wanted = _run(graph, whole, [node.inputs[0] for node in repeats])
     return all(
         a.shape == b.shape and float((a - b).abs().max()) <= TOLERANCE * float(b.abs().max())
         for a, b in zip(found, wanted, strict=True)
     )
 
 
-def _run(graph: Graph, inputs: list[Port], values: list[Tensor], names: list[str]) -> list[Tensor]:
-    part = graph.part(inputs, [Port(name, (), torch.float32) for name in names])
+def _run(graph: Graph, values: list[Tensor], names: list[str]) -> list[Tensor]:
+    part = graph.part(graph.inputs, [Port(name, (), torch.float32) for name in names])
     with torch.no_grad():
         return list(OnnxModule(part)(*values))
 
@@ -98,5 +103,14 @@ def _alike(graph: Graph, twins: Collection[str]) -> set[str]:
     return alike
 
 
-def _double(name: str) -> Node:
-    return Node("Concat", (name, name), (name + BOTH,), {"axis": 0})
+def _counts(port: Port) -> bool:
+    return bool(port.shape) and port.shape[0] in BATCH
+
+
+def _repeat(name: str, like: str) -> Node:
+    return Node(REPEAT, (name, like), (name + BOTH,))
+
+
+@operator(REPEAT)
+def _repeated(attributes: Attributes, compute: torch.dtype, value: Tensor, like: Tensor) -> Tensor:
+    return repeat_items(value, like)

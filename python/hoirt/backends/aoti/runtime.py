@@ -35,7 +35,8 @@ def open_packages(folder: Path, packages: Sequence[Package], device: str, *, nam
     runner = Runner(folder, packages, device, name)
     first = packages[0]
     ports = _ports(first.inputs), _ports(first.outputs)
-    return make_network(*ports, runner, device=device, twins=sorted(runner.twins))
+    twins = {name for package in packages for name in package.twins}
+    return make_network(*ports, runner, device=device, twins=sorted(twins))
 
 
 def _ports(values: Sequence[store.Value]) -> list[Port]:
@@ -64,7 +65,6 @@ class Runner:
         self._loaded: dict[int, list[Any]] = {}
         self._users: dict[int, set[int]] = {}  # the streams on which a package ran; graphs there may hold it
         self._newest = 0  # the package that ran last
-        self.twins = {name for package in packages for name in package.twins}
         self._lock = threading.Lock()  # a package is not reentrant
         self._pools: dict[int, Any] = {}
         if kind_of(device) == "cuda":
@@ -74,8 +74,7 @@ class Runner:
         self._do(self._load, 0)
 
     def __call__(self, inputs: dict[str, Any], outputs: dict[str, Any], stream: int) -> dict[str, Any] | None:
-        number, doubled = self._fitting(inputs)
-        return self._do(self._enqueue, number, doubled, inputs, outputs, stream)
+        return self._do(self._enqueue, self._fitting(inputs), inputs, outputs, stream)
 
     def free_idle(self, streams: Collection[int]) -> None:
         """As in idle.Runner; also packages of other shapes than the last, and what torch keeps for nobody."""
@@ -101,19 +100,13 @@ class Runner:
         return work(*args, **kwargs)
 
     def _enqueue(
-        self,
-        number: int,
-        doubled: Collection[str],
-        inputs: dict[str, Any],
-        outputs: dict[str, Any],
-        stream: int,
+        self, number: int, inputs: dict[str, Any], outputs: dict[str, Any], stream: int
     ) -> dict[str, Any]:
         import torch
 
         with torch.inference_mode(), self._lock, self._on(stream), self._telling_shortage():
             try:
                 values = {name: _tensor(array) for name, array in inputs.items()}
-                values |= {name: torch.cat([values[name]] * 2) for name in doubled}
                 self._run(number, values, stream)
                 for name, array in outputs.items():
                     if array is not None:
@@ -157,16 +150,11 @@ class Runner:
             Runner._on_gpus.discard(self)
             close_in_torch_thread(partial(_close, self._loaded, self._pools))
 
-    def _fitting(self, inputs: Mapping[str, Any]) -> tuple[int, Collection[str]]:
-        """The first package that takes such inputs, and the twins that must be doubled for it."""
+    def _fitting(self, inputs: Mapping[str, Any]) -> int:
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
         for number, package in enumerate(self._packages):
             if package.fits(shapes):
-                return number, ()
-        whole = shapes | {name: (2 * shapes[name][0], *shapes[name][1:]) for name in self.twins}
-        for number, package in enumerate(self._packages):
-            if package.fits(whole):
-                return number, self.twins
+                return number
         made = "; ".join(str({v.name: v.shape for v in package.inputs}) for package in self._packages)
         raise InputError(
             f"{self._name} is not compiled for inputs of the shapes {shapes}, but for {made} (-1: any); "

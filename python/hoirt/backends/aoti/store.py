@@ -49,7 +49,8 @@ class Package:
         key: the name of its folder, which stands for content, torch, device and precision. inputs, outputs:
             the network's ports; -1 where any extent will do. parts: one, or control, encoder and decoder.
         streams: on how many streams the parts run. twins: the inputs that it takes with half of the items, as
-            both halves of a guided batch are alike in them; their shapes are those of a half.
+            both halves of a guided batch are alike in them; their shapes are those of a half. Of a package
+            for any number of items they may be whole too.
     """
 
     key: str
@@ -60,8 +61,12 @@ class Package:
     twins: tuple[str, ...] = ()
 
     def fits(self, shapes: Mapping[str, Sequence[int]]) -> bool:
-        """Whether inputs of these shapes can be run. Extents that are free are the same in all of them."""
+        """Whether inputs of these shapes can be run.
+
+        Extents that are free are the same in all of them, but twins may all have half of it.
+        """
         free: set[int] = set()
+        halves: set[int] = set()
         for value in self.inputs:
             given = shapes[value.name]
             if len(given) != len(value.shape):
@@ -70,8 +75,10 @@ class Package:
                 if fixed not in (-1, extent):
                     return False
                 if fixed == -1 and extent != -1:
-                    free.add(extent)
-        return len(free) < 2
+                    (halves if value.name in self.twins else free).add(extent)
+        if len(free) > 1 or len(halves) > 1:
+            return False
+        return not free or not halves or free in (halves, {2 * half for half in halves})
 
 
 def name_of(inputs: Sequence[Value], options: Mapping[str, Any]) -> str:
