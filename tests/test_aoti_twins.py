@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,20 @@ def test_each_package_alone(compiled: tuple[Path, Path], free: bool, parts: int)
     for inputs in wrong if free else [given, *wrong]:
         with pytest.raises(InputError, match=r"not compiled for inputs of the shapes .*hoirt pack compile"):
             network.run(inputs)
+
+
+@pytest.mark.parametrize("newest", [1, 3])
+def test_the_exact_package_is_first_though_it_is_oldest(
+    newest: int, compiled: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(compiled[1], tmp_path / compiled[1].name))
+    for path in folder.glob("*.json"):
+        told = json.loads(path.read_text())
+        free = -1 in told["inputs"][0]["shape"]
+        os.utime(path, (0, free * (1 + (len(told["parts"]) == newest))))
+    packages = store.read_all(folder)
+    assert [-1 in package.inputs[0].shape for package in packages] == [False, True, True]
+    assert len(packages[1].parts) == newest
 
 
 def test_which_extents_fit() -> None:

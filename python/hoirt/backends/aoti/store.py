@@ -101,7 +101,9 @@ def write(folder: Path, name: str, package: Package) -> None:
 
 
 def read_all(folder: Path) -> list[Package]:
-    """The packages of a network, newest first; [] if there are none.
+    """The packages of a network: first those for certain shapes alone, then by age, newest first.
+
+    [] if there are none.
 
     Raises BackendError for one that is damaged, of another network, or that somebody else may have written.
     """
@@ -109,7 +111,8 @@ def read_all(folder: Path) -> list[Package]:
         return []
     check_private(folder)
     found = sorted(folder.glob("*.json"), key=lambda path: -path.stat().st_mtime)
-    return [_read(path, folder.name) for path in found]
+    packages = [_read(path, folder.name) for path in found]
+    return sorted(packages, key=lambda package: any(-1 in value.shape for value in package.inputs))
 
 
 def check_file(folder: Path, part: Part) -> Path:
