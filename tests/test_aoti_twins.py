@@ -33,7 +33,6 @@ from export.aoti.twins import FEW, REPEAT, are_alike, share_twins, twins_of
 
 TWINS = ("hint", "sample", "time")
 SIDE = 16
-Arrays = dict[str, NDArray[np.float32]]
 
 
 def text_step(path: Path, layers: int = FEW, perm: tuple[int, ...] = (0, 1, 2, 3), output: str = "") -> Path:
