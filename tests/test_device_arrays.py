@@ -21,6 +21,11 @@ RNG = np.random.default_rng(0)
 HOST = HostArrays()
 
 
+@pytest.fixture(autouse=True)
+def the_same_numbers_in_any_order():
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 @pytest.fixture(params=["cpu", "cuda:0"])
 def arrays(request):
     try:

@@ -44,7 +44,8 @@ py::typing::Tuple<py::int_, py::int_, py::int_, py::int_> philox4x32(const Integ
 void register_random(py::module_& module) {
   module.def("philox_normal", &philox_normal, py::arg("seed"), py::arg("stream"), py::arg("shape"),
              "float32 standard normals of `shape`: Philox 4x32-10 keyed by `seed` (64 bits) with the 32-bit number\n"
-             "`stream` in its counter, then Box-Muller in float64. Element i is the same for every shape and device.");
+             "`stream` in its counter, then Box-Muller in float32, to 5e-7 of each one's size. Element i is the\n"
+             "same for every shape and device.");
   module.def("philox4x32", &philox4x32, py::arg("counter"), py::arg("key"),
              "The four 32-bit words of Philox 4x32-10 for a counter of four words and a key of two.");
 }

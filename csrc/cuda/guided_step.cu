@@ -12,10 +12,7 @@ namespace {
 template <typename T>
 constexpr int blocks_at_once = sizeof(T) == sizeof(float) ? 4 : 3;
 
-// What comes before a thread's first span (the row, which terms are neutral, addresses) takes as many instructions as a
-// span. So a thread takes up to four, as long as there are blocks enough for every multiprocessor to be full several times.
-constexpr std::int64_t spans_of_thread = 4, enough_blocks = 4096;
-
+// What comes before a thread's first span, the row, which terms are neutral, addresses, is as many instructions as a span.
 template <typename T, bool packed>
 __global__ void __launch_bounds__(threads, blocks_at_once<T>) step_kernel(const kernels::GuidedStepOf<T> frame) {
   kernels::GuidedStepOf<T> step = frame;
@@ -37,9 +34,7 @@ template <typename T>
 void launch_step(const kernels::GuidedStepOf<T>& step, void* stream) {
   const std::int64_t spans = step.spans();
   if (step.items <= 0 || spans <= 0) return;
-  const std::int64_t single = (spans + threads - 1) / threads;  // blocks, with a span a thread
-  const std::int64_t blocks = std::max(std::min(single, enough_blocks), single / spans_of_thread);
-  const dim3 grid(static_cast<unsigned>(std::min(most_blocks, blocks)),
+  const dim3 grid(static_cast<unsigned>(blocks_for_spans(spans)),
                   static_cast<unsigned>(std::min(most_blocks, step.items)));
   start(step.packs() ? step_kernel<T, true> : step_kernel<T, false>, grid, threads, stream,
         "the guided step could not be launched", step);

@@ -13,6 +13,14 @@ namespace hoirt::cuda {
 constexpr int threads = 256;
 constexpr std::int64_t most_blocks = 65'535;
 
+// Blocks of threads for `count` spans of which each begins with work that a thread does once for all of its spans: a thread
+// takes up to four, as long as there are blocks enough for every multiprocessor to be full several times.
+inline std::int64_t blocks_for_spans(std::int64_t count) {
+  constexpr std::int64_t spans_of_thread = 4, enough_blocks = 4096;
+  const std::int64_t single = (count + threads - 1) / threads;  // with a span a thread
+  return std::min(most_blocks, std::max(std::min(single, enough_blocks), single / spans_of_thread));
+}
+
 // Enqueues kernel(arguments...) on `blocks` of `width` threads; throws BackendError with `what` if it cannot be launched.
 template <typename... Parameters, typename... Arguments>
 void start(void (*kernel)(Parameters...), dim3 blocks, int width, void* stream, const char* what,

@@ -1,4 +1,4 @@
-// CUDA launches of noise, one thread per Philox block; what the driver shows.
+// CUDA launches of noise, a thread for up to four Philox blocks; what the driver shows.
 #include "csrc/cuda/launchers.h"
 
 #include "csrc/cuda/launch.cuh"
@@ -6,16 +6,19 @@
 namespace hoirt::cuda {
 namespace {
 
-// Flat index -> the functor's own indices.
+// What a thread does once: the keys of Philox' ten rounds.
 struct FillBody {
   kernels::PhiloxFill fill;
-  __device__ void at(std::int64_t i) const { fill(i); }
+  __device__ void at(std::int64_t block) const { fill(block); }
 };
 
 }  // namespace
 
 void philox_normal(const kernels::PhiloxFill& fill, void* stream) {
-  launch(FillBody{fill}, (fill.size + 3) / 4, stream, "the noise kernel could not be launched");
+  const std::int64_t blocks = (fill.size + 3) / 4;
+  if (blocks <= 0) return;
+  start(for_each<FillBody>, static_cast<unsigned>(blocks_for_spans(blocks)), threads, stream,
+        "the noise kernel could not be launched", FillBody{fill}, blocks);
 }
 
 int device_count() {

@@ -13,12 +13,20 @@ struct PhiloxWords {
   std::uint32_t word[4];
 };
 
+// The upper half of the product.
+HOIRT_HD inline std::uint32_t multiply_high(std::uint32_t a, std::uint32_t b) {
+#ifdef __CUDA_ARCH__
+  return __umulhi(a, b);  // of 64 bits nvcc would make sums of zeros too
+#else
+  return static_cast<std::uint32_t>(std::uint64_t{a} * b >> 32);
+#endif
+}
+
 HOIRT_HD inline PhiloxWords philox4x32(PhiloxWords counter, std::uint32_t key0, std::uint32_t key1) {
+  constexpr std::uint32_t left = 0xD2511F53u, right = 0xCD9E8D57u;
   for (int round = 0; round < 10; ++round) {
-    const std::uint64_t left = std::uint64_t{0xD2511F53u} * counter.word[0];
-    const std::uint64_t right = std::uint64_t{0xCD9E8D57u} * counter.word[2];
-    counter = {{static_cast<std::uint32_t>(right >> 32) ^ counter.word[1] ^ key0, static_cast<std::uint32_t>(right),
-                static_cast<std::uint32_t>(left >> 32) ^ counter.word[3] ^ key1, static_cast<std::uint32_t>(left)}};
+    counter = {{multiply_high(right, counter.word[2]) ^ counter.word[1] ^ key0, right * counter.word[2],
+                multiply_high(left, counter.word[0]) ^ counter.word[3] ^ key1, left * counter.word[0]}};
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
@@ -49,7 +57,7 @@ struct PhiloxFill {
   HOIRT_HD void operator()(std::int64_t block) const {
     float four[4];
     philox_normal4(seed, stream, block, four);
-    if (4 * block + 4 <= size && aligned_to(16, out)) {
+    if (block < size / 4 && aligned_to(16, out)) {
       *reinterpret_cast<Pack<float, 4>*>(out + 4 * block) = {{four[0], four[1], four[2], four[3]}};
       return;
     }

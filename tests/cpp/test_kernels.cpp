@@ -55,14 +55,20 @@ TEST(philox_normals_stay_finite_at_the_extreme_words) {
   }
 }
 
-TEST(logarithm_and_angles_are_as_exact_as_the_library) {
-  for (std::uint32_t word = 0, k = 0; k < 200'000; ++k, word = k < 1000 ? k : k > 199'000 ? ~(200'000 - k) : word + 2654435761u) {
-    const double u = kernels::to_uniform(word);
-    CHECK(std::abs(kernels::logarithm(u) - std::log(u)) <= 1e-15 * std::abs(std::log(u)));
-    const long double angle = 2.0L * std::acos(-1.0L) * u;
-    const auto [sine, cosine] = kernels::sin_cos_of_turn(u);
-    CHECK(std::abs(sine - std::sin(angle)) <= 1e-15L && std::abs(cosine - std::cos(angle)) <= 1e-15L);
+// Both ends, both sides of one half, every eighth of a turn, and words from everywhere.
+TEST(radius_and_angle_are_as_exact_as_float32_allows) {
+  const auto checked = [](std::uint32_t word) {
+    const long double u = (word + 0.5L) * 0x1p-32L, angle = 2 * std::acos(-1.0L) * u;
+    const long double radius = std::sqrt(-2 * std::log(u)), sine = std::sin(angle), cosine = std::cos(angle);
+    const auto [sin, cos] = kernels::sin_cos_of(word);
+    CHECK(std::abs(kernels::radius_of(word) - radius) <= 1.6e-7L * radius);
+    CHECK(std::abs(sin - sine) <= 2e-7L * std::abs(sine) && std::abs(cos - cosine) <= 2e-7L * std::abs(cosine));
+  };
+  for (std::uint32_t eighth = 0; eighth < 8; ++eighth) {
+    for (std::uint32_t k = 0; k < 40'000; ++k) checked(0x20000000U * eighth + k - 20'000);
   }
+  for (std::uint32_t k = 0; k < 400'000; ++k) checked(2654435761U * k);
+  for (std::uint32_t bits = 0; bits < 32; ++bits) checked(1U << bits), checked(~(1U << bits));
 }
 
 TEST(vector_code_of_the_normals_is_the_functor) {
