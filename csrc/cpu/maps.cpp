@@ -11,8 +11,10 @@ namespace {
 
 struct MapRunner {
   template <typename Body>
-  void launch(const Body& body, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) body.at(i);
+  void launch(const Body& body, std::int64_t rows, std::int64_t columns) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t i = 0; i < columns; ++i) body.at(row, i);
+    }
   }
 };
 

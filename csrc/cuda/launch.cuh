@@ -13,21 +13,22 @@ namespace hoirt::cuda {
 constexpr int threads = 256;
 constexpr std::int64_t most_blocks = 65'535;
 
-// Blocks of threads for `count` spans of which each begins with work that a thread does once for all of its spans: a thread
-// takes up to four, as long as there are blocks enough for every multiprocessor to be full several times.
-inline std::int64_t blocks_for_spans(std::int64_t count) {
+// Blocks for `count` spans, one for every `width` of them, beside `rows` others. What begins a thread's work is often as
+// much as a span, so a thread takes up to four, as long as there are blocks enough for every multiprocessor to be full
+// several times.
+inline std::int64_t blocks_for_spans(std::int64_t count, int width = threads, std::int64_t rows = 1) {
   constexpr std::int64_t spans_of_thread = 4, enough_blocks = 4096;
-  const std::int64_t single = (count + threads - 1) / threads;  // with a span a thread
-  return std::min(most_blocks, std::max(std::min(single, enough_blocks), single / spans_of_thread));
+  const std::int64_t single = (count + width - 1) / width, enough = (enough_blocks + rows - 1) / rows;
+  return std::min(most_blocks, std::max(std::min(single, enough), single / spans_of_thread));
 }
 
-// Enqueues kernel(arguments...) on `blocks` of `width` threads; throws BackendError with `what` if it cannot be launched.
+// Enqueues kernel(arguments...) on `blocks` of `width` threads each; throws BackendError with `what` if it cannot be launched.
 template <typename... Parameters, typename... Arguments>
-void start(void (*kernel)(Parameters...), dim3 blocks, int width, void* stream, const char* what,
+void start(void (*kernel)(Parameters...), dim3 blocks, dim3 width, void* stream, const char* what,
            const Arguments&... arguments) {
   cudaLaunchConfig_t shape{};
   shape.gridDim = blocks;
-  shape.blockDim = dim3(static_cast<unsigned>(width));
+  shape.blockDim = width;
   shape.stream = stream_of(stream);
   check(cudaLaunchKernelEx(&shape, kernel, arguments...), what);
 }
@@ -44,6 +45,25 @@ void launch(const Body& body, std::int64_t count, void* stream, const char* what
   if (count <= 0) return;
   const auto grid = static_cast<unsigned>(std::min(most_blocks, (count + threads - 1) / threads));
   start(for_each<Body>, grid, threads, stream, what, body, count);
+}
+
+template <typename Body>
+__global__ void for_each_row(Body body, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t down = std::int64_t{gridDim.y} * blockDim.y, across = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t row = std::int64_t{blockIdx.y} * blockDim.y + threadIdx.y; row < rows; row += down) {
+    for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < columns; i += across) body.at(row, i);
+  }
+}
+
+// Runs body.at(row, column) for all of them, where no thread has to divide.
+template <typename Body>
+void launch(const Body& body, std::int64_t rows, std::int64_t columns, void* stream, const char* what) {
+  if (rows <= 0 || columns <= 0) return;
+  const int height = rows < 8 ? 1 : 8, width = threads / height;
+  const std::int64_t down = std::min(most_blocks, (rows + height - 1) / height);
+  const dim3 grid(static_cast<unsigned>(blocks_for_spans(columns, width, down)), static_cast<unsigned>(down));
+  start(for_each_row<Body>, grid, dim3(static_cast<unsigned>(width), static_cast<unsigned>(height)), stream, what, body, rows,
+        columns);
 }
 
 }  // namespace hoirt::cuda

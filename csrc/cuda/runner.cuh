@@ -21,6 +21,10 @@ class Runner {
   void launch(const Body& body, std::int64_t count) {
     cuda::launch(body, count, queue_.stream, what_);
   }
+  template <typename Body>
+  void launch(const Body& body, std::int64_t rows, std::int64_t columns) {
+    cuda::launch(body, rows, columns, queue_.stream, what_);
+  }
 
  private:
   Queue queue_;

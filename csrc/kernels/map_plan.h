@@ -11,17 +11,17 @@ namespace hoirt::kernels {
 template <typename Runner>
 void run(Runner& run, const DistanceJob& job) {
   const NearestPixel& nearest = job.nearest;
-  const std::int64_t pixels = nearest.height * nearest.width;
-  auto* squares = static_cast<std::int32_t*>(run.scratch(static_cast<std::size_t>(pixels) * sizeof(std::int32_t)));
-  run.launch(OverPixels<ColumnDistance>{{nearest, squares}, nearest.width}, pixels);
+  const auto pixels = static_cast<std::size_t>(nearest.height * nearest.width);
+  auto* squares = static_cast<std::int32_t*>(run.scratch(pixels * sizeof(std::int32_t)));
+  run.launch(OverPixels<ColumnDistance>{{nearest, squares}}, nearest.height, nearest.width);
   job.visit([&](const auto& as, auto* out) {
     using Row = RowDistance<std::decay_t<decltype(as)>>;
-    run.launch(OverPixels<Row>{{nearest, squares, out, as}, nearest.width}, pixels);
+    run.launch(OverPixels<Row>{{nearest, squares, out, as}}, nearest.height, nearest.width);
   });
 }
 template <typename Runner, typename Functor>
 void run(Runner& run, const Functor& functor) {
-  run.launch(OverPixels<Functor>{functor, functor.column_count()}, functor.row_count() * functor.column_count());
+  run.launch(OverPixels<Functor>{functor}, functor.row_count(), functor.column_count());
 }
 
 template <typename Runner>

@@ -18,12 +18,11 @@
 
 namespace hoirt::kernels {
 
-// Functors with their own indices as a flat one.
+// Functors as what a runner launches, over rows and columns or over a flat index.
 template <typename Functor>
 struct OverPixels {
   Functor functor;
-  std::int64_t columns;
-  HOIRT_HD void at(std::int64_t i) const { functor(i / columns, i % columns); }
+  HOIRT_HD void at(std::int64_t row, std::int64_t column) const { functor(row, column); }
 };
 template <typename Functor>
 struct OverElements {
@@ -37,27 +36,23 @@ struct OverNothing {
 template <typename Functor>
 struct OverSpans {
   Functor functor;
-  std::int64_t spans;  // of a row, at most
-  HOIRT_HD void at(std::int64_t i) const { functor.write(i / spans, i % spans); }
+  HOIRT_HD void at(std::int64_t row, std::int64_t i) const { functor.write(row, i); }
 };
 struct OverCells {
   ColourCells functor;
-  HOIRT_HD void at(std::int64_t i) const { functor.template operator()<true>(i / functor.to.width, i % functor.to.width); }
+  HOIRT_HD void at(std::int64_t row, std::int64_t column) const { functor.template operator()<true>(row, column); }
 };
 template <typename T, int width>
 struct OverPass {
   ResizePass<T> pass;
-  HOIRT_HD void at(std::int64_t i) const {
-    const std::int64_t packs = pass.inner / width;
-    const std::int64_t position = i / packs;
-    pass.template operator()<width>(position / pass.out_size, position % pass.out_size, i % packs);
+  HOIRT_HD void at(std::int64_t row, std::int64_t i) const {
+    pass.template operator()<width>(row / pass.out_size, row % pass.out_size, i);
   }
 };
 
 template <typename Runner, typename Functor>
 void run_spans(Runner& run, const Functor& functor) {
-  const std::int64_t spans = Functor::Written::most(functor.row_size());
-  run.launch(OverSpans<Functor>{functor, spans}, functor.row_count() * spans);
+  run.launch(OverSpans<Functor>{functor}, functor.row_count(), Functor::Written::most(functor.row_size()));
 }
 template <typename Runner, typename Functor>
 void run_elements(Runner& run, const Functor& functor, std::int64_t count) {
@@ -67,7 +62,7 @@ void run_elements(Runner& run, const Functor& functor, std::int64_t count) {
 template <typename Runner, typename Functor>
 void run_pixels(Runner& run, const Functor& functor, std::int64_t rows, std::int64_t columns) {
   if constexpr (Runner::wide) run_spans(run, functor);
-  else run.launch(OverPixels<Functor>{functor, columns}, rows * columns);
+  else run.launch(OverPixels<Functor>{functor}, rows, columns);
 }
 
 // `held` are the positions of the middle axis that `from` holds.
@@ -80,15 +75,15 @@ void resize_pass(Runner& run, const ResizeAxis& axis, const T* from, T* to, std:
       static_cast<Weight*>(run.scratch(static_cast<std::size_t>(axis.out_size * axis.taps()) * sizeof(Weight)));
   run.launch(OverElements<MakeTaps<T>>{{axis, ranges, weights}}, axis.out_size);
   const ResizePass<T> pass{from, to, ranges, weights, axis.taps(), outer, axis.in_size, axis.out_size, inner, held};
-  const std::int64_t elements = outer * axis.out_size * inner;
+  constexpr int span = ResizePass<T>::span;
   if constexpr (Runner::wide) {
     if (inner == 1) run_spans(run, ResizePixels<T, 1>{pass});
     else if (inner == 3) run_spans(run, ResizePixels<T, 3>{pass});
     else run_spans(run, ResizeRows<T>{pass});
   } else if (pass.packs()) {
-    run.launch(OverPass<T, ResizePass<T>::span>{pass}, elements / ResizePass<T>::span);
+    run.launch(OverPass<T, span>{pass}, outer * axis.out_size, inner / span);
   } else {
-    run.launch(OverPass<T, 1>{pass}, elements);
+    run.launch(OverPass<T, 1>{pass}, outer * axis.out_size, inner);
   }
 }
 
@@ -144,12 +139,11 @@ void match_colours(Runner& run, const ColourJob& job) {
   const auto parts = [](std::int64_t extent, std::int64_t by) { return (extent + by - 1) / by; };
   std::vector<ColourLevel> levels{level_of(parts(job.height, colour_cell), parts(job.width, colour_cell))};
   const ColourCells cells{job.colours, job.original, job.hole, job.height, job.width, levels.front()};
-  const std::int64_t count = levels.front().height * levels.front().width;
-  if constexpr (Runner::wide) run.launch(OverCells{cells}, count);
-  else run.launch(OverPixels<ColourCells>{cells, levels.front().width}, count);
+  if constexpr (Runner::wide) run.launch(OverCells{cells}, levels.front().height, levels.front().width);
+  else run.launch(OverPixels<ColourCells>{cells}, levels.front().height, levels.front().width);
   while (levels.back().height > 1 || levels.back().width > 1) {
     const ColourLevel from = levels.back(), to = level_of(parts(from.height, 2), parts(from.width, 2));
-    run.launch(OverPixels<ColourCoarser>{{from, to}, to.width}, to.height * to.width);
+    run.launch(OverPixels<ColourCoarser>{{from, to}}, to.height, to.width);
     levels.push_back(to);
   }
   const float* known = levels.back().weight;
@@ -174,18 +168,17 @@ void match_colours(Runner& run, const ColourJob& job) {
 template <typename T, int width>
 struct OverNormalise {
   NormaliseTo<T> functor;
-  HOIRT_HD void at(std::int64_t i) const {
-    const std::int64_t packs = functor.area / width;
-    functor.template operator()<width>(i / packs, i % packs);
-  }
+  HOIRT_HD void at(std::int64_t picture, std::int64_t i) const { functor.template operator()<width>(picture, i); }
+};
+template <typename T, int width>
+struct OverPlanes {
+  NormaliseTo<T> functor;
+  HOIRT_HD void at(std::int64_t picture, std::int64_t i) const { functor.template write_planes<width>(picture, i); }
 };
 template <typename T, int width>
 struct OverColours {
   ColoursFrom<T> functor;
-  HOIRT_HD void at(std::int64_t i) const {
-    const std::int64_t packs = functor.area / width;
-    functor.template operator()<width>(i / packs, i % packs);
-  }
+  HOIRT_HD void at(std::int64_t picture, std::int64_t i) const { functor.template operator()<width>(picture, i); }
 };
 
 template <typename T, typename Runner>
@@ -193,9 +186,11 @@ void normalise(Runner& run, const NormaliseJob& job) {
   const NormaliseTo<T> functor{job.pixels, job.holes, static_cast<T*>(job.planes), job.count, job.area, job.channels,
                                job.out_channels, job.divisor, job.offset};
   constexpr int span = NormaliseTo<T>::span;
-  if constexpr (Runner::wide) run_spans(run, functor);
-  else if (functor.packs()) run.launch(OverNormalise<T, span>{functor}, job.count * job.area / span);
-  else run.launch(OverNormalise<T, 1>{functor}, job.count * job.area);
+  const bool packs = functor.packs();
+  if (packs && functor.in_colour()) run.launch(OverPlanes<T, span>{functor}, job.count, job.area / span);
+  else if constexpr (Runner::wide) run_spans(run, functor);
+  else if (packs) run.launch(OverNormalise<T, span>{functor}, job.count, job.area / span);
+  else run.launch(OverNormalise<T, 1>{functor}, job.count, job.area);
 }
 
 template <typename T, typename Runner>
@@ -203,9 +198,9 @@ void colours(Runner& run, const ColoursJob& job) {
   const ColoursFrom<T> functor{static_cast<const T*>(job.planes), job.colours, job.count, job.area, job.scale, job.shift,
                                job.flag};
   constexpr int span = ColoursFrom<T>::span;
-  if constexpr (Runner::wide) run_spans(run, functor);
-  else if (functor.packs()) run.launch(OverColours<T, span>{functor}, job.count * job.area / span);
-  else run.launch(OverColours<T, 1>{functor}, job.count * job.area);
+  if (functor.packs()) run.launch(OverColours<T, span>{functor}, job.count, job.area / span);
+  else if constexpr (Runner::wide) run_spans(run, functor);
+  else run.launch(OverColours<T, 1>{functor}, job.count, job.area);
 }
 
 // Calls `function` with a T of the dtype, which networks may have.

@@ -19,7 +19,9 @@ struct NormaliseTo {
   std::int64_t count = 0, area = 0, channels = 3;
   std::int64_t out_channels = 3;  // a single channel is repeated
   float divisor = 127.5F, offset = 1.0F;
+  float inverse = inverse_of(divisor);  // 0 where corrected_quotient() would not do
 
+  static constexpr int rgb = 3;
   // What one plane's write is at once where packs().
   static constexpr int span = 16 / sizeof(T);
   HOIRT_HD bool packs() const { return area % span == 0 && aligned_to(16, planes); }
@@ -37,10 +39,43 @@ struct NormaliseTo {
       *reinterpret_cast<Pack<T, width>*>(planes + (picture * out_channels + c) * area + width * i) = out;
     }
   }
-  HOIRT_HD T value(std::uint8_t byte, bool in_hole) const {
-    float out = static_cast<float>(byte) / divisor - offset;
+  // The same where in_colour() holds: all bytes are read at once.
+  HOIRT_HD bool in_colour() const { return channels == rgb && out_channels == rgb && inverse != 0.0F; }
+  template <int width>
+  HOIRT_HD void write_planes(std::int64_t picture, std::int64_t i) const {
+    const std::int64_t first = picture * area + width * i;
+    std::uint8_t bytes[rgb * width], in_hole[width] = {};
+    load<rgb * width>(pixels + rgb * first, rgb * width, bytes);
+    if (holes) load<width>(holes + first, width, in_hole);
+    HOIRT_UNROLL
+    for (int c = 0; c < rgb; ++c) {
+      Pack<T, width> out;
+      HOIRT_UNROLL
+      for (int k = 0; k < width; ++k) out.values[k] = shifted(quotient(bytes[rgb * k + c]), in_hole[k]);
+      *reinterpret_cast<Pack<T, width>*>(planes + (picture * rgb + c) * area + width * i) = out;
+    }
+  }
+  HOIRT_HD T value(std::uint8_t byte, bool in_hole) const { return shifted(static_cast<float>(byte) / divisor, in_hole); }
+  HOIRT_HD T shifted(float quotient, bool in_hole) const {
+    float out = quotient - offset;
     if (in_hole) out *= 0.0F;
     return from_float<T>(out);
+  }
+  HOIRT_HD float quotient(std::uint8_t byte) const {
+#ifdef __CUDA_ARCH__
+    return corrected_quotient(byte);
+#else
+    return static_cast<float>(byte) / divisor;
+#endif
+  }
+  // The same number in three instructions: the remainder of a guess corrects it.
+  HOIRT_HD float corrected_quotient(std::uint8_t byte) const {
+    const float guess = static_cast<float>(byte) * inverse;
+    return std::fma(std::fma(-guess, divisor, static_cast<float>(byte)), inverse, guess);
+  }
+  HOIRT_HD static float inverse_of(float divisor) {
+    const float size = divisor < 0.0F ? -divisor : divisor;
+    return size > 0x1p-100F && size < 0x1p100F ? 1.0F / divisor : 0.0F;
   }
 
   // The same in spans of planes.

@@ -26,6 +26,12 @@ class WideRunner {
   void launch(const Body& body, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) body.at(i);
   }
+  template <typename Body>
+  void launch(const Body& body, std::int64_t rows, std::int64_t columns) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t i = 0; i < columns; ++i) body.at(row, i);
+    }
+  }
 
  private:
   std::vector<Tensor> memory_;
@@ -226,7 +232,7 @@ TEST(pictures_become_planes_and_colours_in_spans) {
         for (const std::int64_t channels : {1, 3}) {
           for (const bool with_holes : {false, true}) {
             auto pixels = bytes(2 * area * channels, shift);
-            auto holes = bytes(2 * area, 3, 1);
+            auto holes = bytes(2 * area, 3 - shift % 4, 1);
             NormaliseJob job{pixels.data(), with_holes ? holes.data() : nullptr, nullptr, dtype, 2, area, channels, 3, 127.5f, 1};
             check_same<T>(
                 2 * 3 * area, shift, [&](auto& run, T* to) { job.planes = to, kernels::run_normalise(run, job); },
@@ -251,6 +257,25 @@ TEST(pictures_become_planes_and_colours_in_spans) {
   check(float{}, DType::f32);
   check(Half{}, DType::f16);
   check(BFloat{}, DType::bf16);
+}
+
+// What CUDA computes instead, for every byte; and where it would not be exact, it is not taken.
+TEST(quotients_of_bytes_are_rounded_once) {
+  std::vector<float> divisors{127.5f, 255, 1, 3, 0x1.fffffep0f, 0x1.000002p0f, 0x1p-99f, 0x1.fffffep99f};
+  for (std::uint32_t i = 0; i < 20'000; ++i) {
+    const std::uint32_t bits = random_bits(i);  // any sign and fraction, exponents -99..99
+    divisors.push_back(__builtin_bit_cast(float, (bits & 0x807FFFFFU) | (28 + random_bits(i + 1) % 199) << 23));
+  }
+  for (const float divisor : divisors) {
+    kernels::NormaliseTo<float> to{.divisor = divisor};
+    CHECK(to.inverse != 0.0f);
+    for (int byte = 0; byte < 256; ++byte) {
+      CHECK(to.corrected_quotient(static_cast<std::uint8_t>(byte)) == static_cast<float>(byte) / divisor);
+    }
+  }
+  for (const float divisor : {HUGE_VALF, -HUGE_VALF, NAN, 1e-44f, 3e38f}) {
+    CHECK(kernels::NormaliseTo<float>{.divisor = divisor}.inverse == 0.0f);
+  }
 }
 
 namespace {
