@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from device_tools import back, device
 from hoirt import InputError, _core
 from numpy.typing import NDArray
@@ -99,6 +100,40 @@ def test_guided_step(cuda: Any, size: int, shift: int, clip: float, drawn: bool)
     np.testing.assert_array_equal(back(results["clean"]), x0)
 
 
+def rounded(array: Floats, dtype: str) -> Floats:
+    """To the nearest numbers of that type, as float32."""
+    return torch.from_numpy(array).to(getattr(torch, dtype)).float().numpy()
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("size", [1, 1003, 70_000])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_guided_step_in_half_precision(cuda: Any, dtype: str, size: int, shift: int) -> None:
+    """Numbers of every size: NaN, infinities and what is below the normal ones too."""
+
+    def bits(array: Floats) -> NDArray[np.uint8]:
+        half = torch.from_numpy(np.concatenate([np.zeros(shift, np.float32), array.ravel()]))
+        return half.to(getattr(torch, dtype)).view(torch.uint8).numpy()
+
+    given = {letter: rounded(floats(3, size, seed=ord(letter)), dtype) for letter in "xuce"}
+    given["x"] = rounded(given["x"] * np.float32(10) ** np.arange(-9, 6).repeat(size // 5 + 1)[:size], dtype)
+    given["x"][0, -1], given["u"][1, -1] = np.inf, np.nan
+    nothing = np.zeros((3, size), np.float32)
+    kept = {name: there(bits(given[letter])) for name, letter in NAMES.items() if letter in given}
+    step = cuda.GuidedStep(items=3, item_size=size, dtype=dtype)
+    for name in "guidance", "A", "B", "C", "D", "E":
+        setattr(step, name, ROW[name])
+    results = {name: there(bits(nothing)) for name in ("next", "clean")}
+    for name, tensor in {**kept, **results}.items():
+        setattr(step, name, tensor.address + 2 * shift)
+    step.launch(stream=stream())
+    with np.errstate(all="ignore"):
+        wanted = formula(0.0, {**given, "m": nothing + 1, "z": nothing, "n": nothing, "k": nothing})
+    for name, expected in zip(results, wanted, strict=True):
+        found = torch.from_numpy(back(results[name])).view(getattr(torch, dtype))[shift:].float().numpy()
+        np.testing.assert_array_equal(found.reshape(3, size), rounded(expected, dtype))
+
+
 def test_wrong_guided_steps_are_refused(cuda: Any) -> None:
     with pytest.raises(InputError, match="null"):
         cuda.GuidedStep(items=1, item_size=4).launch()
@@ -118,6 +153,8 @@ def test_wrong_guided_steps_are_refused(cuda: Any) -> None:
         negative = cuda.GuidedStep(items=-1, item_size=4)
         negative.next = 16
         negative.launch()
+    with pytest.raises(InputError, match="dtype must be float32, float16 or bfloat16, not int32"):
+        cuda.GuidedStep(items=1, item_size=4, dtype="int32")
     with pytest.raises(InputError, match="row must be"):
         cuda.GuidedStep(items=1, item_size=4).row = -2
 

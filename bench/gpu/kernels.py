@@ -29,10 +29,10 @@ def run(session: Session) -> None:
     def floats(size: int = count) -> Any:
         return torch.rand(size, device=session.device)
 
-    for known in (False, True):
-        name = f"guided step{', known region' if known else ''}"
+    for known, dtype in ((False, torch.float32), (True, torch.float32), (False, torch.bfloat16)):
+        name = f"guided step{', known region' if known else ''}{', bfloat16' * (dtype is torch.bfloat16)}"
         with session.attempt("kernels", name):
-            step, arrays = guided_step(_core_cuda, floats, count, known, session.device)
+            step, arrays = guided_step(_core_cuda, floats, 4 * count // dtype.itemsize, known, dtype)
             _add(session, name, lambda step=step: step.launch(stream=stream()), arrays)
     with session.attempt("kernels", "philox normals"):
         out = floats()
@@ -99,17 +99,17 @@ def _several(call: Callable[[], Any]) -> None:
 
 
 def guided_step(
-    module: Any, floats: Callable[[], Any], count: int, known: bool, device: str
+    module: Any, floats: Callable[[int], Any], count: int, known: bool, dtype: torch.dtype
 ) -> tuple[Any, list[Any]]:
     """The step, and each array that it reads or writes, once for each."""
-    step = module.GuidedStep(items=1, item_size=count)
-    x, c, u, after = (floats() for _ in range(4))
+    step = module.GuidedStep(items=1, item_size=count, dtype=str(dtype).removeprefix("torch."))
+    x, c, u, after = (floats(count).to(dtype) for _ in range(4))
     step.state, step.conditional, step.unconditional, step.next = (t.data_ptr() for t in (x, c, u, after))
     step.A, step.B, step.C, step.D, step.guidance = 1.01, -0.1, 0.9, 0.1, 7.5
     arrays = [x, c, u, after]
     if known:
-        z, mask, noise = (floats() for _ in range(3))
-        seeds = torch.zeros(1, dtype=torch.int64, device=device)
+        z, mask, noise = floats(count).to(dtype), floats(count).to(dtype), floats(count)
+        seeds = torch.zeros(1, dtype=torch.int64, device=x.device)
         step.known, step.mask, step.known_noise, step.seeds = (t.data_ptr() for t in (z, mask, noise, seeds))
         step.G, step.H, step.row = 0.8, 0.6, 0
         arrays += [z, mask, noise, seeds]

@@ -18,6 +18,37 @@ namespace {
 
 using kernels::GuidedStep;
 
+// A step on memory of float32, whose addresses may be those of another type's memory.
+struct TypedStep : GuidedStep {
+  DType dtype = DType::f32;
+};
+
+template <typename T>
+kernels::GuidedStepOf<T> step_of(const GuidedStep& step) {
+  kernels::GuidedStepOf<T> out;
+  static_cast<kernels::StepRow&>(out) = step;
+  const auto read = [](const float* address) { return reinterpret_cast<const T*>(address); };
+  const auto written = [](float* address) { return reinterpret_cast<T*>(address); };
+  out.state = read(step.state), out.previous_clean = read(step.previous_clean);
+  out.unconditional = read(step.unconditional), out.conditional = read(step.conditional);
+  out.mask = read(step.mask), out.known = read(step.known);
+  out.next = written(step.next), out.copy = written(step.copy), out.clean = written(step.clean);
+  out.noise = step.noise, out.known_noise = step.known_noise;
+  out.items = step.items, out.item_size = step.item_size;
+  return out;
+}
+
+void launch(const TypedStep& step, void* stream) {
+  switch (step.dtype) {
+    case DType::f16:
+      return cuda::guided_step(step_of<kernels::Half>(step), stream);
+    case DType::bf16:
+      return cuda::guided_step(step_of<kernels::BFloat>(step), stream);
+    default:
+      return cuda::guided_step(step, stream);
+  }
+}
+
 void check(const GuidedStep& step) {
   const auto has_source = [](const kernels::Noise& noise) { return noise.given || noise.seeds; };
   require(step.items >= 0 && step.item_size >= 0, "items and item_size must not be negative");
@@ -32,8 +63,8 @@ void check(const GuidedStep& step) {
 template <typename Class, typename Get>
 void def_pointer(Class& bound, const char* name, const Get& member, const char* doc) {
   bound.def_property(
-      name, [member](GuidedStep& self) { return reinterpret_cast<std::uintptr_t>(member(self)); },
-      [member](GuidedStep& self, std::uintptr_t address) {
+      name, [member](TypedStep& self) { return reinterpret_cast<std::uintptr_t>(member(self)); },
+      [member](TypedStep& self, std::uintptr_t address) {
         auto& target = member(self);
         target = pointer_from<std::remove_pointer_t<std::remove_reference_t<decltype(target)>>>(address);
       },
@@ -41,17 +72,21 @@ void def_pointer(Class& bound, const char* name, const Get& member, const char* 
 }
 
 void register_guided_step(py::module_& module) {
-  py::class_<GuidedStep> bound(module, "GuidedStep",
-                               "One row of a step table on device memory; see hoirt._core.StepTable for the letters.\n"
-                               "Addresses are integers, 0 is null; all memory is float32 (items, item_size).");
+  py::class_<TypedStep> bound(module, "GuidedStep",
+                              "One row of a step table on device memory; see hoirt._core.StepTable for the letters.\n"
+                              "Addresses are integers, 0 is null; memory is (items, item_size) of `dtype`, \"float32\",\n"
+                              "\"float16\" or \"bfloat16\", noise always float32. The arithmetic is float64.");
   bound
-      .def(py::init([](std::int64_t items, std::int64_t item_size) {
-             GuidedStep step;
+      .def(py::init([](std::int64_t items, std::int64_t item_size, const std::string& dtype) {
+             TypedStep step;
              step.items = items;
              step.item_size = item_size;
+             step.dtype = dtype_from(dtype);
+             require(step.dtype == DType::f32 || step.dtype == DType::f16 || step.dtype == DType::bf16,
+                     "dtype must be float32, float16 or bfloat16, not " + dtype);
              return step;
            }),
-           py::kw_only(), py::arg("items"), py::arg("item_size"))
+           py::kw_only(), py::arg("items"), py::arg("item_size"), py::arg("dtype") = "float32")
       .def_readwrite("guidance", &GuidedStep::guidance)
       .def_readwrite("A", &GuidedStep::A)
       .def_readwrite("B", &GuidedStep::B)
@@ -63,8 +98,8 @@ void register_guided_step(py::module_& module) {
       .def_readwrite("H", &GuidedStep::H)
       .def_readwrite("clip", &GuidedStep::clip)
       .def_property(
-          "row", [](const GuidedStep& self) { return self.noise.stream == 0 ? -1 : (self.noise.stream - 1) / 2; },
-          [](GuidedStep& self, std::int64_t row) {
+          "row", [](const TypedStep& self) { return self.noise.stream == 0 ? -1 : (self.noise.stream - 1) / 2; },
+          [](TypedStep& self, std::int64_t row) {
             require(row >= -1 && row < INT32_MAX, "row must be -1 (the initial state) or a row of the table");
             self.noise.stream = row < 0 ? 0 : static_cast<std::uint32_t>(1 + 2 * row);
             self.known_noise.stream = row < 0 ? 0xFFFFFFFEu : static_cast<std::uint32_t>(2 + 2 * row);
@@ -72,14 +107,14 @@ void register_guided_step(py::module_& module) {
           "The row whose Philox streams are drawn; -1 for the initial state.")
       .def(
           "launch",
-          [](const GuidedStep& self, std::uintptr_t stream) {
+          [](const TypedStep& self, std::uintptr_t stream) {
             check(self);
-            cuda::guided_step(self, pointer_from<void>(stream));
+            launch(self, pointer_from<void>(stream));
           },
           py::kw_only(), py::arg("stream") = 0, py::call_guard<py::gil_scoped_release>(),
           "Enqueues the step on a cudaStream_t (0: the default stream). Raises InputError or BackendError.");
   const auto pointer = [&bound](const char* name, auto member, const char* doc) {
-    def_pointer(bound, name, [member](GuidedStep& step) -> auto& { return step.*member; }, doc);
+    def_pointer(bound, name, [member](TypedStep& step) -> auto& { return step.*member; }, doc);
   };
   pointer("state", &GuidedStep::state, "x");
   pointer("unconditional", &GuidedStep::unconditional, "u; 0: out = c");
@@ -90,12 +125,12 @@ void register_guided_step(py::module_& module) {
   pointer("next", &GuidedStep::next, "x'; may be state");
   pointer("copy", &GuidedStep::copy, "a second copy of x', or 0");
   pointer("clean", &GuidedStep::clean, "x0, or 0");
-  def_pointer(bound, "noise", [](GuidedStep& step) -> auto& { return step.noise.given; }, "n, or 0 for Philox");
-  def_pointer(bound, "known_noise", [](GuidedStep& step) -> auto& { return step.known_noise.given; },
+  def_pointer(bound, "noise", [](TypedStep& step) -> auto& { return step.noise.given; }, "n, or 0 for Philox");
+  def_pointer(bound, "known_noise", [](TypedStep& step) -> auto& { return step.known_noise.given; },
               "n', or 0 for Philox");
   bound.def_property(
-      "seeds", [](const GuidedStep& self) { return reinterpret_cast<std::uintptr_t>(self.noise.seeds); },
-      [](GuidedStep& self, std::uintptr_t address) {
+      "seeds", [](const TypedStep& self) { return reinterpret_cast<std::uintptr_t>(self.noise.seeds); },
+      [](TypedStep& self, std::uintptr_t address) {
         self.noise.seeds = self.known_noise.seeds = pointer_from<const std::uint64_t>(address);
       },
       "uint64 (items,), the Philox seed of each item");

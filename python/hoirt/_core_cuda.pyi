@@ -30,13 +30,15 @@ __all__: list[str] = [
 class GuidedStep:
     """
     One row of a step table on device memory; see hoirt._core.StepTable for the letters.
-    Addresses are integers, 0 is null; all memory is float32 (items, item_size).
+    Addresses are integers, 0 is null; memory is (items, item_size) of `dtype`, "float32",
+    "float16" or "bfloat16", noise always float32. The arithmetic is float64.
     """
     def __init__(
         self,
         *,
         items: typing.SupportsInt | typing.SupportsIndex,
         item_size: typing.SupportsInt | typing.SupportsIndex,
+        dtype: str = "float32",
     ) -> None: ...
     def launch(self, *, stream: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         """
