@@ -130,6 +130,22 @@ def test_normalise_repeats_one_channel(place: str) -> None:
     assert back(_core.normalise(there(place, depth), channels=1)).shape == (2, 1, 6, 8)
 
 
+@pytest.mark.parametrize("divisor", [255, 3.3, -7e-5, 1e30, 1e-42, 3e38, np.inf, np.nan])
+def test_normalise_by_any_divisor(place: str, divisor: float) -> None:
+    pixels = np.arange(3 * 256, dtype=np.uint8).reshape(1, 16, 16, 3)
+    with np.errstate(all="ignore"):
+        wanted = pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(divisor) - np.float32(0.5)
+    got = _core.normalise(there(place, pixels), divisor=divisor, offset=0.5)
+    np.testing.assert_array_equal(back(got), wanted)
+
+
+@pytest.mark.parametrize("size", [(600_001, 1), (1, 600_001)])
+def test_more_rows_than_a_grid_has_blocks(place: str, size: tuple[int, int]) -> None:
+    array = picture((*size, 3), "uint8")
+    got = _core.pad_edge(there(place, array), (size[0] + 1, size[1] + 1), 0, 0)
+    np.testing.assert_array_equal(back(got), np.pad(array, ((0, 1), (0, 1), (0, 0)), mode="edge"))
+
+
 def test_normalise_refuses() -> None:
     pixels = np.zeros((1, 2, 2, 3), np.uint8)
     wrong: list[tuple[tuple[Any, ...], dict[str, Any]]] = [

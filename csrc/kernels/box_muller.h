@@ -9,13 +9,17 @@
 
 namespace hoirt::kernels {
 
-// Correctly rounded, of a number that is neither tiny nor huge: CUDA's own is this behind a branch for the others.
+// The square root of `value`, correctly rounded, from 1 / root to float32's precision. So CUDA's own does it, behind a branch
+// for tiny and huge numbers.
+HOIRT_HD inline float corrected_root(float value, float inverse) {
+  const float root = value * inverse, half = 0.5F * inverse;
+  return std::fma(std::fma(-root, root, value), half, root);
+}
 HOIRT_HD inline float square_root(float value) {
 #ifdef __CUDA_ARCH__
   float inverse;
   asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(value));
-  const float root = value * inverse, half = 0.5F * inverse;
-  return std::fma(std::fma(-root, root, value), half, root);
+  return corrected_root(value, inverse);
 #else
   return std::sqrt(value);
 #endif

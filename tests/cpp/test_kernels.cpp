@@ -71,6 +71,14 @@ TEST(radius_and_angle_are_as_exact_as_float32_allows) {
   for (std::uint32_t bits = 0; bits < 32; ++bits) checked(1U << bits), checked(~(1U << bits));
 }
 
+TEST(roots_on_cuda_are_rounded_once) {
+  for (std::uint32_t bits = 0x3F800000U; bits < 0x40800000U; bits += 7) {  // 1..4; other exponents are the same
+    const auto value = __builtin_bit_cast(float, bits);
+    const auto inverse = static_cast<float>(1.0 / std::sqrt(static_cast<double>(value)));
+    CHECK(kernels::corrected_root(value, inverse) == std::sqrt(value));
+  }
+}
+
 TEST(vector_code_of_the_normals_is_the_functor) {
   const std::int64_t size = 4 * 256 * 2 + 7;  // two whole runs and a part
   const Tensor fast = cpu::philox_normal(0x123456789abcdefu, 11, {size});
