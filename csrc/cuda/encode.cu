@@ -66,12 +66,10 @@ void find_ranges(const float* depth, const std::int32_t* instances, DepthRange* 
 
 struct HandDepthBody {
   raster::HandDepth kernel;
-  __device__ void at(std::int64_t i) const {
-    if (kernel.instances && kernel.instances[i] >= kernel.hands) {
-      kernel.out[i] = 0;
-    } else {
-      kernel(i / kernel.pixels, i % kernel.pixels);
-    }
+  __device__ void at(std::int64_t frame, std::int64_t pixel) const {
+    const std::int64_t i = frame * kernel.pixels + pixel;
+    if (kernel.instances && kernel.instances[i] >= kernel.hands) kernel.out[i] = 0;
+    else kernel(frame, pixel);
   }
 };
 
@@ -105,12 +103,10 @@ struct ShapeBody {
   raster::HandDrawing drawing;
   std::int32_t* order;
   std::int64_t width, height;
-  __device__ void at(std::int64_t i) const {
-    const std::int64_t frame = i / raster::hand_shapes;
-    const int shape = static_cast<int>(i % raster::hand_shapes);
+  __device__ void at(std::int64_t frame, std::int64_t shape) const {
     if (drawing.missing(frame)) return;
-    OrderSink sink{order + frame * width * height, width, height, shape + 1};
-    drawing(frame, shape, sink);
+    OrderSink sink{order + frame * width * height, width, height, static_cast<std::int32_t>(shape) + 1};
+    drawing(frame, static_cast<int>(shape), sink);
   }
 };
 
@@ -119,9 +115,10 @@ struct PaintBody {
   const std::int32_t* order;
   std::uint8_t* pictures;
   std::int64_t pixels;
-  __device__ void at(std::int64_t i) const {
+  __device__ void at(std::int64_t frame, std::int64_t pixel) const {
+    const std::int64_t i = frame * pixels + pixel;
     if (order[i] == 0) return;
-    const std::uint8_t* colour = drawing.colour(i / pixels, order[i] - 1);
+    const std::uint8_t* colour = drawing.colour(frame, order[i] - 1);
     for (int k = 0; k < 3; ++k) pictures[3 * i + k] = colour[k];
   }
 };
@@ -134,7 +131,7 @@ void hand_depth(const raster::HandDepth& kernel, DepthRange* ranges, std::int64_
               one_by_one ? 1 : kernel.hands, kernel.pixels, stream);
   raster::HandDepth with_ranges = kernel;
   with_ranges.ranges = ranges;
-  launch(HandDepthBody{with_ranges}, frames * kernel.pixels, stream, "the hand depth could not be launched");
+  launch(HandDepthBody{with_ranges}, frames, kernel.pixels, stream, "the hand depth could not be launched");
 }
 
 void coloured_depth(const raster::ColouredDepth& kernel, DepthRange* range, std::int64_t pixels, void* stream) {
@@ -158,9 +155,10 @@ void draw_hands(const raster::HandDrawing& drawing, std::uint8_t* pictures, std:
   if (count <= 0) return;
   check(cudaMemsetAsync(order, 0, static_cast<std::size_t>(count) * sizeof(std::int32_t), static_cast<cudaStream_t>(stream)),
         "the drawing order could not be cleared");
-  launch(ShapeBody{drawing, order, width, height}, frames * raster::hand_shapes, stream,
+  launch(ShapeBody{drawing, order, width, height}, frames, raster::hand_shapes, stream,
          "the hand drawing could not be launched");
-  launch(PaintBody{drawing, order, pictures, height * width}, count, stream, "the hand painting could not be launched");
+  launch(PaintBody{drawing, order, pictures, height * width}, frames, height * width, stream,
+         "the hand painting could not be launched");
 }
 
 }  // namespace hoirt::cuda
