@@ -7,21 +7,9 @@
 #include "csrc/raster/rasterize.h"
 
 namespace hoirt::cpu {
-namespace {
-
-struct MapRunner {
-  template <typename Body>
-  void launch(const Body& body, std::int64_t rows, std::int64_t columns) {
-    for (std::int64_t row = 0; row < rows; ++row) {
-      for (std::int64_t i = 0; i < columns; ++i) body.at(row, i);
-    }
-  }
-};
-
-}  // namespace
 
 void map(const MapJob& job) {
-  MapRunner runner;
+  kernels::HostLaunches runner;
   std::visit(
       [&](const auto& each) {
         if constexpr (std::is_same_v<std::decay_t<decltype(each)>, DistanceJob>) distance(each);

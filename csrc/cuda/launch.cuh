@@ -22,13 +22,13 @@ inline std::int64_t blocks_for_spans(std::int64_t count, int width = threads, st
   return std::min(most_blocks, std::max(std::min(single, enough), single / spans_of_thread));
 }
 
-// Enqueues kernel(arguments...) on `blocks` of `width` threads each; throws BackendError with `what` if it cannot be launched.
+// Enqueues kernel(arguments...) on a grid of blocks of so many threads; throws BackendError with `what` if that fails.
 template <typename... Parameters, typename... Arguments>
-void start(void (*kernel)(Parameters...), dim3 blocks, dim3 width, void* stream, const char* what,
+void start(void (*kernel)(Parameters...), dim3 grid, dim3 block, void* stream, const char* what,
            const Arguments&... arguments) {
   cudaLaunchConfig_t shape{};
-  shape.gridDim = blocks;
-  shape.blockDim = width;
+  shape.gridDim = grid;
+  shape.blockDim = block;
   shape.stream = stream_of(stream);
   check(cudaLaunchKernelEx(&shape, kernel, arguments...), what);
 }

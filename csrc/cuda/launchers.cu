@@ -6,7 +6,6 @@
 namespace hoirt::cuda {
 namespace {
 
-// What a thread does once: the keys of Philox' ten rounds.
 struct FillBody {
   kernels::PhiloxFill fill;
   __device__ void at(std::int64_t block) const { fill(block); }
@@ -17,6 +16,7 @@ struct FillBody {
 void philox_normal(const kernels::PhiloxFill& fill, void* stream) {
   const std::int64_t blocks = (fill.size + 3) / 4;
   if (blocks <= 0) return;
+  // The keys of Philox' ten rounds are the same for all blocks of a thread.
   start(for_each<FillBody>, static_cast<unsigned>(blocks_for_spans(blocks)), threads, stream,
         "the noise kernel could not be launched", FillBody{fill}, blocks);
 }

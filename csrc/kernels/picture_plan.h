@@ -18,6 +18,20 @@
 
 namespace hoirt::kernels {
 
+// How a runner on the host launches: everything on the calling thread, one after another.
+struct HostLaunches {
+  template <typename Body>
+  void launch(const Body& body, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) body.at(i);
+  }
+  template <typename Body>
+  void launch(const Body& body, std::int64_t rows, std::int64_t columns) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t i = 0; i < columns; ++i) body.at(row, i);
+    }
+  }
+};
+
 // Functors as what a runner launches, over rows and columns or over a flat index.
 template <typename Functor>
 struct OverPixels {

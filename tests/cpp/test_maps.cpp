@@ -18,15 +18,9 @@ using kernels::out_of_reach;
 namespace {
 
 // What CUDA does with the plan, thread after thread.
-class Threads {
+class Threads : public kernels::HostLaunches {
  public:
   void* scratch(std::size_t bytes) { return memory_.emplace_back(new std::byte[bytes]).get(); }
-  template <typename Body>
-  void launch(const Body& body, std::int64_t rows, std::int64_t columns) {
-    for (std::int64_t row = 0; row < rows; ++row) {
-      for (std::int64_t i = 0; i < columns; ++i) body.at(row, i);
-    }
-  }
 
  private:
   std::vector<std::unique_ptr<std::byte[]>> memory_;

@@ -17,21 +17,11 @@ using kernels::Half;
 namespace {
 
 // What CUDA does with the plans, thread after thread.
-class WideRunner {
+class WideRunner : public kernels::HostLaunches {
  public:
   static constexpr bool wide = true;
   void* scratch(std::size_t bytes) { return memory_.emplace_back(Shape{static_cast<std::int64_t>(bytes)}, DType::u8).raw(); }
   void copy(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-  template <typename Body>
-  void launch(const Body& body, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) body.at(i);
-  }
-  template <typename Body>
-  void launch(const Body& body, std::int64_t rows, std::int64_t columns) {
-    for (std::int64_t row = 0; row < rows; ++row) {
-      for (std::int64_t i = 0; i < columns; ++i) body.at(row, i);
-    }
-  }
 
  private:
   std::vector<Tensor> memory_;
