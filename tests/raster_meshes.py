@@ -50,10 +50,18 @@ KINDS: dict[str, Callable[[Rng], Floats]] = {
 }
 
 
-def tessellated(rng: Rng, cells: int) -> tuple[Floats, NDArray[np.int64]]:
-    """The square -1..1 in a jittered grid, every cell cut along a random diagonal and wound at random."""
+def even_grid(cells: int) -> Floats:
+    """The corners (cells + 1, cells + 1, 2) of the square -1..1 in equal cells."""
     line = np.linspace(-1, 1, cells + 1)
-    grid = np.stack(np.meshgrid(line, line), axis=-1)
+    return np.stack(np.meshgrid(line, line), axis=-1)
+
+
+def tessellated(rng: Rng, cells: int) -> tuple[Floats, NDArray[np.int64]]:
+    """The square -1..1 in a jittered grid, every cell cut along a random diagonal and wound at random.
+
+    In one of about a thousand squares a corner moves over a diagonal, and a face is turned over.
+    """
+    grid = even_grid(cells)
     grid[1:-1, 1:-1] += rng.uniform(-0.6, 0.6, (cells - 1, cells - 1, 2)) / cells
     faces = []
     for i in range(cells):
