@@ -33,8 +33,9 @@ target_compile_options(hoirt_cuda PRIVATE --fmad=false -Werror=all-warnings "-Xc
 
 if(COMMAND pybind11_add_module)
   pybind11_add_module(_core_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/raster_module.cpp
-    csrc/cuda/encode_module.cpp csrc/cuda/device.cpp csrc/cuda/memory.cpp csrc/cuda/pool.cpp csrc/bindings/convert.cpp
-    csrc/bindings/dlpack_exchange.cpp csrc/bindings/errors.cpp csrc/bindings/raster_arguments.cpp)
+    csrc/cuda/encode_module.cpp csrc/cuda/picture_module.cpp csrc/cuda/device.cpp csrc/cuda/memory.cpp
+    csrc/cuda/pool.cpp csrc/bindings/convert.cpp csrc/bindings/dlpack_exchange.cpp csrc/bindings/errors.cpp
+    csrc/bindings/raster_arguments.cpp)
   target_link_libraries(_core_cuda PRIVATE hoirt_engine hoirt_cuda)
   set_target_properties(_core_cuda PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 5)
   target_include_directories(_core_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -82,6 +82,15 @@ def place(request: pytest.FixtureRequest) -> str:
 
     device(request.param)
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def cuda() -> Any:
+    """The module _core_cuda, where it has a device."""
+    from device_tools import device
+
+    device("cuda:0")
+    return pytest.importorskip("hoirt._core_cuda")
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,12 @@ def device(name: str) -> Any:
         pytest.skip(f"no {name} here: {error}")
 
 
+def shifted(name: str, array: NDArray[Any], shift: int) -> Any:
+    """The array in a device's memory, the CPU's too, `shift` elements behind a multiple of 16 bytes."""
+    flat = np.concatenate([np.zeros(shift, array.dtype), array.ravel()])
+    return device(name).upload(flat).rows(shift, flat.size).reshape(array.shape)
+
+
 def needs_torch(name: str) -> None:
     """Skips the test where torch does not know the device."""
     if name != "cpu" and not torch.cuda.is_available():

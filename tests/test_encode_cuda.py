@@ -13,13 +13,6 @@ from hoirt.render.palettes import ade20k, inferno, openpose_hand, pam_hand
 SHAPE = (3, 61, 83)
 
 
-@pytest.fixture
-def cuda() -> Any:
-    """The module _core_cuda."""
-    device("cuda:0")
-    return pytest.importorskip("hoirt._core_cuda")
-
-
 def there(array: np.ndarray) -> Any:
     return device("cuda:0").upload(array)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_tools import back, device
+from device_tools import back, device, shifted
 from hoirt import InputError, _core
 from numpy.typing import NDArray
 
@@ -35,17 +35,8 @@ NAMES = {
 }
 
 
-@pytest.fixture
-def cuda() -> Any:
-    """The module _core_cuda."""
-    device("cuda:0")
-    return pytest.importorskip("hoirt._core_cuda")
-
-
 def there(array: NDArray[Any], shift: int = 0) -> Any:
-    """The array on the device, `shift` elements behind a multiple of 16 bytes."""
-    flat = np.concatenate([np.zeros(shift, array.dtype), array.ravel()])
-    return device("cuda:0").upload(flat).rows(shift, flat.size).reshape(array.shape)
+    return shifted("cuda:0", array, shift)
 
 
 def stream() -> int:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from device_tools import back, device
+from device_tools import back, shifted
 from hoirt import _core
 from numpy.typing import NDArray
 
@@ -25,12 +23,6 @@ def shift(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-def there(place: str, array: NDArray[Any], shift: int) -> Any:
-    """The array on the device, a DeviceTensor on the CPU too."""
-    flat = np.concatenate([np.zeros(shift, array.dtype), array.ravel()])
-    return device(place).upload(flat).rows(shift, flat.size).reshape(array.shape)
-
-
 def some_bytes(*shape: int) -> NDArray[np.uint8]:
     return np.random.default_rng(sum(shape)).integers(0, 256, shape).astype(np.uint8)
 
@@ -45,7 +37,7 @@ def test_resize(place: str, size: tuple[int, int], shift: int, channels: int, na
     for array in (some_bytes(*size, channels), some_floats(*size, channels)):
         for target in [(5, 21), (size[0], 40), (33, size[1])]:
             wanted = back(_core.resize(array, target, filter=name))
-            got = back(_core.resize(there(place, array, shift), target, filter=name))
+            got = back(_core.resize(shifted(place, array, shift), target, filter=name))
             np.testing.assert_array_equal(got, wanted, err_msg=f"{array.dtype} {target}")
 
 
@@ -55,8 +47,8 @@ def test_normalise(place: str, size: tuple[int, int], shift: int, dtype: str) ->
         pixels, holes = some_bytes(2, *size, channels), some_bytes(2, *size) < 99
         for hole in (None, holes):
             wanted = back(_core.normalise(pixels, hole, dtype=dtype))
-            given = None if hole is None else there(place, hole, 3 * shift)
-            got = back(_core.normalise(there(place, pixels, shift), given, dtype=dtype))
+            given = None if hole is None else shifted(place, hole, 3 * shift)
+            got = back(_core.normalise(shifted(place, pixels, shift), given, dtype=dtype))
             np.testing.assert_array_equal(got, wanted)
 
 
@@ -64,14 +56,16 @@ def test_colours(place: str, size: tuple[int, int], shift: int) -> None:
     planes = some_floats(2, 3, *size) / 100
     for dtype in (np.float32, np.float16):
         wanted = back(_core.colours(planes.astype(dtype)))
-        np.testing.assert_array_equal(back(_core.colours(there(place, planes.astype(dtype), shift))), wanted)
+        np.testing.assert_array_equal(
+            back(_core.colours(shifted(place, planes.astype(dtype), shift))), wanted
+        )
 
 
 def test_match_colours(place: str, size: tuple[int, int], shift: int) -> None:
     decoded, original, hole = some_floats(*size, 3), some_bytes(*size, 3), some_bytes(*size) < 99
     wanted = back(_core.match_colours(decoded, original, hole))
     got = _core.match_colours(
-        there(place, decoded, shift), there(place, original, 2 * shift), there(place, hole, 3 * shift)
+        shifted(place, decoded, shift), shifted(place, original, 2 * shift), shifted(place, hole, 3 * shift)
     )
     np.testing.assert_array_equal(back(got), wanted)
 
@@ -80,7 +74,7 @@ def test_match_colours(place: str, size: tuple[int, int], shift: int) -> None:
 def test_pad_edge(place: str, size: tuple[int, int], shift: int, channels: int) -> None:
     array = some_bytes(*size, channels)
     for top, left in [(0, 0), (2, 7)]:
-        got = _core.pad_edge(there(place, array, shift), (size[0] + 5, size[1] + 18), top, left)
+        got = _core.pad_edge(shifted(place, array, shift), (size[0] + 5, size[1] + 18), top, left)
         widths = ((top, 5 - top), (left, 18 - left), (0, 0))
         np.testing.assert_array_equal(back(got), np.pad(array, widths, mode="edge"))
 
@@ -89,8 +83,8 @@ def test_pad_edge(place: str, size: tuple[int, int], shift: int, channels: int) 
 def test_paste_into(place: str, size: tuple[int, int], shift: int, top: int, left: int) -> None:
     picture, patch = some_bytes(9, 45, 3), some_floats(*size, 3)
     alpha = np.clip(some_floats(*size) / 200, 0, 1)
-    into = there(place, picture, shift)
-    _core.paste_into(into, there(place, patch, shift), there(place, alpha, 2 * shift), top, left)
+    into = shifted(place, picture, shift)
+    _core.paste_into(into, shifted(place, patch, shift), shifted(place, alpha, 2 * shift), top, left)
     np.testing.assert_array_equal(back(into), back(_core.paste(picture, patch, alpha, top=top, left=left)))
 
 
@@ -99,5 +93,5 @@ def test_sample_posterior(place: str, size: tuple[int, int], shift: int) -> None
     options = {"scale": 0.18, "divisor": 1.5}
     for given in ((mean,), (mean, logvar, noise)):
         wanted = back(_core.sample_posterior(*given, **options))
-        got = _core.sample_posterior(*(there(place, a, shift + i) for i, a in enumerate(given)), **options)
+        got = _core.sample_posterior(*(shifted(place, a, shift + i) for i, a in enumerate(given)), **options)
         np.testing.assert_allclose(back(got), wanted, rtol=0 if place == "cpu" else 1e-6)

@@ -16,13 +16,6 @@ SIZE = (48, 64)
 ALL = ("depth", "instances", "faces", "barycentrics", "normals", "silhouette")
 
 
-@pytest.fixture(scope="module")
-def cuda() -> Any:
-    """The module _core_cuda."""
-    device("cuda:0")
-    return pytest.importorskip("hoirt._core_cuda")
-
-
 def test_it_gives_what_the_rest_gives() -> None:
     """One class for arrays on devices; the module of devices shows it without a device."""
     module = pytest.importorskip("hoirt._core_cuda", reason="hoirt was built without CUDA")

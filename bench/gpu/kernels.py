@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import torch
 from bench.gpu.session import Session
 
 STATE_BYTES = 64 << 20
-TOGETHER = 20  # calls that are timed as one
 
 
 def run(session: Session) -> None:
@@ -33,7 +32,7 @@ def run(session: Session) -> None:
         name = f"guided step{', known region' if known else ''}{', bfloat16' * (dtype is torch.bfloat16)}"
         with session.attempt("kernels", name):
             step, arrays = guided_step(_core_cuda, floats, 4 * count // dtype.itemsize, known, dtype)
-            _add(session, name, lambda step=step: step.launch(stream=stream()), arrays)
+            _add(session, name, lambda step=step: step.launch(stream=stream()), _bytes(*arrays))
     with session.attempt("kernels", "philox normals"):
         out = floats()
         _add(
@@ -42,7 +41,7 @@ def run(session: Session) -> None:
             lambda: _core_cuda.philox_normal(
                 out.data_ptr(), size=count, seed=1, stream_number=0, stream=stream()
             ),
-            [out],
+            _bytes(out),
         )
     side = 64 if session.tiny else 2048
     for left in (0, 1):  # beginning at a multiple of 16 bytes, and not
@@ -57,45 +56,71 @@ def run(session: Session) -> None:
                     picture.data_ptr(), patch.data_ptr(), alpha.data_ptr(), size=(side, side + left),
                     patch_size=(side, side), top=0, left=left, stream=stream(),
                 ),
-                [picture, picture, patch, alpha],
+                _bytes(picture, picture, patch, alpha),
             )  # fmt: skip
     with session.attempt("kernels", "pictures"):
-        for name, call, moved in picture_kernels(session.device, side):
-            milliseconds = session.measure(partial(_several, call)) / TOGETHER
-            session.add(
-                "kernels",
-                f"{name} {side} x {side}",
-                milliseconds,
-                ratios=_share(session, moved, milliseconds),
+        for kernel in picture_kernels(_core_cuda, session.device, side):
+            _add(
+                session,
+                f"{kernel.name} {side} x {side}",
+                lambda kernel=kernel: kernel.launch(stream()),
+                kernel.least,
+                kernel.between,
             )
 
 
-def picture_kernels(name: str, side: int) -> list[tuple[str, Callable[[], Any], int]]:
-    """What is done to pictures on the device `name`, and the bytes that each reads and writes at least."""
-    from hoirt import _core
+@dataclass(frozen=True)
+class PictureKernel:
+    """launch: on a stream. least: bytes that it has to read and write. between: those it reads again."""
+
+    name: str
+    launch: Callable[[int], None]
+    out: Any
+    least: int
+    between: int = 0
+
+
+def picture_kernels(module: Any, place: str, side: int) -> list[PictureKernel]:
+    """What `module`, hoirt._core_cuda, does to pictures on the device `place`."""
     from hoirt.backends.devices import open_device
 
-    device, area = open_device(name), side * side
+    device, area, half = open_device(place), side * side, side // 2
     rng = np.random.default_rng(0)
-    pixels = device.upload(rng.integers(0, 256, (1, side, side, 3), np.uint8))
-    original = device.upload(rng.integers(0, 256, (side, side, 3), np.uint8))
+    pixels = device.upload(rng.integers(0, 256, (side, side, 3), np.uint8))
     colours = device.upload(rng.random((side, side, 3), np.float32) * 255)
-    planes = device.upload(rng.random((1, 3, side, side), np.float32))
     inside = np.zeros((side, side), np.uint8)
-    inside[side // 4 : side // 2, side // 4 : side // 2] = 1
+    inside[side // 4 : half, side // 4 : half] = 1
     hole = device.upload(inside)
-    half = (side // 2, side // 2)
+    planes, halved = device.empty((1, 3, side, side)), device.empty((half, half, 3))
+    back, matched = device.empty((side, side, 3)), device.empty((side, side, 3))
+    halve = module.Resize(size=(side, side), out_size=(half, half), channels=3, dtype="float32")
+    for_resize = device.empty((halve.workspace_bytes,), "uint8")
+    for_match = device.empty((module.match_colours_workspace((side, side)),), "uint8")
+    device.synchronize()  # the launches come on another stream
+
+    def normalise(stream: int) -> None:
+        module.normalise(pixels.address, planes.address, shape=(1, side, side, 3), stream=stream)
+
+    def to_colours(stream: int) -> None:
+        module.colours(planes.address, back.address, shape=(1, side, side), stream=stream)
+
+    def resize(stream: int) -> None:
+        halve.launch(colours.address, halved.address, workspace=for_resize.address, stream=stream)
+
+    def match(stream: int) -> None:
+        module.match_colours(
+            colours.address, pixels.address, hole.address, matched.address,
+            size=(side, side), workspace=for_match.address, stream=stream,
+        )  # fmt: skip
+
+    # A resize writes and reads the picture of half the width between its passes. The colour match reads the
+    # colours again when all shifts are known.
     return [
-        ("normalise", lambda: _core.normalise(pixels), 3 * area * (1 + 4)),
-        ("colours", lambda: _core.colours(planes), 3 * area * (4 + 4)),
-        ("resize to half, float32", lambda: _core.resize(colours, half), 3 * area * (4 + 1)),
-        ("match colours", lambda: _core.match_colours(colours, original, hole), area * (12 + 3 + 1 + 12)),
+        PictureKernel("normalise", normalise, planes, 3 * area * (1 + 4)),
+        PictureKernel("colours", to_colours, back, 3 * area * (4 + 4)),
+        PictureKernel("resize to half, float32", resize, halved, 3 * area * (4 + 1), 3 * area * (2 + 2)),
+        PictureKernel("match colours", match, matched, area * (12 + 3 + 1 + 12), area * 12),
     ]
-
-
-def _several(call: Callable[[], Any]) -> None:
-    for _ in range(TOGETHER):
-        call()
 
 
 def guided_step(
@@ -116,12 +141,15 @@ def guided_step(
     return step, arrays
 
 
-def _add(session: Session, name: str, launch: Callable[[], Any], arrays: list[Any]) -> None:
+def _bytes(*arrays: Any) -> int:
+    return sum(int(array.nbytes) for array in arrays)
+
+
+def _add(session: Session, name: str, launch: Callable[[], Any], least: int, between: int = 0) -> None:
+    """Shares of the copy speed, by the bytes that must be moved, and by those with what lies between."""
     milliseconds = session.measure_replayed(launch)
-    moved = sum(array.nbytes for array in arrays)
-    session.add("kernels", name, milliseconds, ratios=_share(session, moved, milliseconds))
-
-
-def _share(session: Session, moved: int, milliseconds: float) -> dict[str, float]:
-    limit = 1000 * moved / session.facts["copy_bytes_per_second"]
-    return {"share of the copy speed": limit / milliseconds}
+    seconds = 1 / session.facts["copy_bytes_per_second"]
+    ratios = {"share of the copy speed": 1000 * seconds * least / milliseconds}
+    if between:
+        ratios["share with what lies between"] = 1000 * seconds * (least + between) / milliseconds
+    session.add("kernels", name, milliseconds, ratios=ratios)

@@ -2,33 +2,18 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <optional>
 #include <string>
 
 #include "csrc/bindings/here.h"
 #include "csrc/bindings/module.h"
+#include "csrc/bindings/resize_arguments.h"
 
 namespace py = pybind11;
 
 namespace hoirt::bindings {
 namespace {
-
-using Box = std::array<float, 4>;
-
-kernels::Filter filter_from(const std::string& name) {
-  if (name == "nearest") return kernels::Filter::nearest;
-  if (name == "bilinear") return kernels::Filter::bilinear;
-  if (name == "bicubic") return kernels::Filter::bicubic;
-  throw InputError("filter must be 'nearest', 'bilinear' or 'bicubic', not '" + name + "'");
-}
-
-kernels::ResizeAxis axis_of(std::int64_t in_size, std::int64_t out_size, float low, float high, kernels::Filter filter) {
-  require(low >= 0.0F && low < high && high <= static_cast<float>(in_size),
-          "box must lie inside of the array and not be empty, (x0, y0, x1, y1)");
-  return {in_size, out_size, low, high, filter};
-}
 
 py::object resize(const ArrayLike& array, const IntegerSequence& size, const std::optional<Box>& box,
                   const std::string& filter) {
@@ -41,12 +26,8 @@ py::object resize(const ArrayLike& array, const IntegerSequence& size, const std
   require(fits(wanted, 2), "size must be (h, w), each at least 1, not " + to_string(wanted));
   Shape shape = from.shape();
   shape[0] = wanted[0], shape[1] = wanted[1];
-  const auto width = static_cast<float>(from.dim(1)), height = static_cast<float>(from.dim(0));
-  const Box part = box.value_or(Box{0, 0, width, height});
-  const kernels::Filter kind = filter_from(filter);
-  ResizeJob job{from.raw(), nullptr, from.dtype(), from.rank() == 3 ? from.dim(2) : 1,
-                axis_of(from.dim(0), wanted[0], part[1], part[3], kind),
-                axis_of(from.dim(1), wanted[1], part[0], part[2], kind)};
+  ResizeJob job = resize_job({from.dim(0), from.dim(1)}, {wanted[0], wanted[1]}, box, filter);
+  job.from = from.raw(), job.dtype = from.dtype(), job.channels = from.rank() == 3 ? from.dim(2) : 1;
   Tensor out;
   {
     const py::gil_scoped_release release;

@@ -1,6 +1,7 @@
 // The kernels of csrc/kernels on a CUDA device: asynchronous launches on a stream, device pointers only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -37,7 +38,11 @@ void colours(const ColoursJob& job, void* stream);
 void pad_edge(const kernels::PadEdge& job, void* stream);
 void sample_posterior(const kernels::SamplePosterior& job, void* stream);
 
-// Those that need memory meanwhile.
+// Those that need memory meanwhile: so many bytes of the caller's, at a multiple of 256, or the queue's.
+std::size_t workspace_bytes(const ResizeJob& job);
+std::size_t workspace_bytes(const ColourJob& job);
+void resize(const ResizeJob& job, void* workspace, void* stream);
+void match_colours(const ColourJob& job, void* workspace, void* stream);
 void resize(const ResizeJob& job, const Queue& queue);
 void match_colours(const ColourJob& job, const Queue& queue);
 void map(const MapJob& job, const Queue& queue);

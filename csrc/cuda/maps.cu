@@ -11,8 +11,7 @@
 namespace hoirt::cuda {
 
 void map(const MapJob& job, const Queue& queue) {
-  Runner runner(queue, "a map's kernel could not be launched");
-  kernels::run_map(runner, job);
+  run_plan([&job](auto& runner) { kernels::run_map(runner, job); }, queue, "a map's kernel could not be launched");
 }
 
 void draw(const DrawJob& job, const Queue& queue) {

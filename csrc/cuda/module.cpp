@@ -8,6 +8,7 @@
 #include "csrc/bindings/module.h"
 #include "csrc/cuda/encode_module.h"
 #include "csrc/cuda/launchers.h"
+#include "csrc/cuda/picture_module.h"
 #include "csrc/cuda/pointers.h"
 #include "csrc/cuda/raster_module.h"
 
@@ -145,22 +146,6 @@ void philox_normal(std::uintptr_t out, std::int64_t size, const Integer& seed, c
   cuda::philox_normal(fill, pointer_from<void>(stream));
 }
 
-using Size = std::pair<std::int64_t, std::int64_t>;
-
-void paste(std::uintptr_t picture, std::uintptr_t patch, std::uintptr_t alpha, const Size& size, const Size& patch_size,
-           std::int64_t top, std::int64_t left, std::uintptr_t stream) {
-  constexpr std::int64_t side = 1 << 30;  // keeps row and column sums inside 64 bits
-  require(picture && patch && alpha, "picture, patch and alpha must be device addresses");
-  for (const std::int64_t extent : {size.first, size.second, patch_size.first, patch_size.second}) {
-    require(extent >= 0 && extent <= side, "sizes must lie in 0..2^30");
-  }
-  require(-side <= top && top <= side && -side <= left && left <= side, "top and left must lie in -2^30..2^30");
-  const kernels::Paste kernel{pointer_from<std::uint8_t>(picture), pointer_from<const float>(patch),
-                              pointer_from<const float>(alpha), size.first, size.second, patch_size.first,
-                              patch_size.second, top, left};
-  cuda::paste(kernel, pointer_from<void>(stream));
-}
-
 }  // namespace
 }  // namespace hoirt::bindings
 
@@ -178,10 +163,7 @@ PYBIND11_MODULE(_core_cuda, module) {
   module.def("philox_normal", &philox_normal, py::arg("out"), py::kw_only(), py::arg("size"), py::arg("seed"),
              py::arg("stream_number"), py::arg("stream") = 0,
              "Writes `size` float32 normals of hoirt._core.philox_normal to the address `out`.");
-  module.def("paste", &paste, py::arg("picture"), py::arg("patch"), py::arg("alpha"), py::kw_only(), py::arg("size"),
-             py::arg("patch_size"), py::arg("top"), py::arg("left"), py::arg("stream") = 0,
-             "hoirt._core.paste in place on the picture at an address; `size` and `patch_size` are (height, width).\n"
-             "Values of patch and alpha are not checked.");
+  register_cuda_pictures(module);
   register_cuda_encode(module);
   module.def("device_count", &hoirt::cuda::device_count, "How many devices the driver shows. Raises BackendError.");
 }

@@ -43,18 +43,20 @@ struct OverElements {
   Functor functor;
   HOIRT_HD void at(std::int64_t i) const { functor(i); }
 };
-struct OverNothing {
-  MakeNearest functor;
-  HOIRT_HD void at(std::int64_t) const { functor(); }
+// What both axes of a resize need.
+template <typename Table>
+struct OverAxes {
+  Table columns, rows;
+  std::int64_t of_columns;  // of the items of both
+  HOIRT_HD void at(std::int64_t i) const {
+    if (i < of_columns) columns(i);
+    else rows(i - of_columns);
+  }
 };
 template <typename Functor>
 struct OverSpans {
   Functor functor;
   HOIRT_HD void at(std::int64_t row, std::int64_t i) const { functor.write(row, i); }
-};
-struct OverCells {
-  ColourCells functor;
-  HOIRT_HD void at(std::int64_t row, std::int64_t column) const { functor.template operator()<true>(row, column); }
 };
 template <typename T, int width>
 struct OverPass {
@@ -79,16 +81,21 @@ void run_pixels(Runner& run, const Functor& functor, std::int64_t rows, std::int
   else run.launch(OverPixels<Functor>{functor}, rows, columns);
 }
 
+template <typename T, typename Runner>
+MakeTaps<T> taps_of(Runner& run, const ResizeAxis& axis) {
+  using Weight = typename TapWeight<T>::Type;
+  const auto count = static_cast<std::size_t>(axis.out_size), weights = count * static_cast<std::size_t>(axis.taps());
+  return {axis, static_cast<TapRange*>(run.scratch(count * sizeof(TapRange))),
+          static_cast<Weight*>(run.scratch(weights * sizeof(Weight)))};
+}
+
 // `held` are the positions of the middle axis that `from` holds.
 template <typename T, typename Runner>
-void resize_pass(Runner& run, const ResizeAxis& axis, const T* from, T* to, std::int64_t outer, std::int64_t inner,
+void resize_pass(Runner& run, const MakeTaps<T>& taps, const T* from, T* to, std::int64_t outer, std::int64_t inner,
                  TapRange held) {
-  using Weight = typename TapWeight<T>::Type;
-  auto* ranges = static_cast<TapRange*>(run.scratch(static_cast<std::size_t>(axis.out_size) * sizeof(TapRange)));
-  auto* weights =
-      static_cast<Weight*>(run.scratch(static_cast<std::size_t>(axis.out_size * axis.taps()) * sizeof(Weight)));
-  run.launch(OverElements<MakeTaps<T>>{{axis, ranges, weights}}, axis.out_size);
-  const ResizePass<T> pass{from, to, ranges, weights, axis.taps(), outer, axis.in_size, axis.out_size, inner, held};
+  const ResizeAxis& axis = taps.axis;
+  const ResizePass<T> pass{from,  to,           taps.ranges,   taps.weights, axis.taps(),
+                           outer, axis.in_size, axis.out_size, inner,        held};
   constexpr int span = ResizePass<T>::span;
   if constexpr (Runner::wide) {
     if (inner == 1) run_spans(run, ResizePixels<T, 1>{pass});
@@ -102,81 +109,68 @@ void resize_pass(Runner& run, const ResizeAxis& axis, const T* from, T* to, std:
 }
 
 template <typename T, typename Runner>
+void take_nearest(Runner& run, const ResizeJob& job) {
+  const auto table = [&run](const ResizeAxis& axis) {
+    const auto bytes = static_cast<std::size_t>(axis.out_size) * sizeof(TapRange);
+    return MakeNearest{axis, static_cast<TapRange*>(run.scratch(bytes))};
+  };
+  const MakeNearest columns = table(job.columns), rows = table(job.rows);
+  run.launch(OverAxes<MakeNearest>{columns, rows, 1}, 2);
+  const TakeNearest<T> take{static_cast<const T*>(job.from), static_cast<T*>(job.to), rows.ranges, columns.ranges,
+                            job.rows.in_size, job.columns.in_size, job.rows.out_size, job.columns.out_size, job.channels};
+  run_pixels(run, take, job.rows.out_size, job.columns.out_size);
+}
+
+template <typename T, typename Runner>
 void resize(Runner& run, const ResizeJob& job) {
+  if (job.rows.filter == Filter::nearest) return take_nearest<T>(run, job);
   const auto* from = static_cast<const T*>(job.from);
   auto* to = static_cast<T*>(job.to);
   const std::int64_t in_row = job.columns.in_size * job.channels, out_row = job.columns.out_size * job.channels;
-  if (job.rows.filter == Filter::nearest) {
-    const auto table = [&run](const ResizeAxis& axis) {
-      auto* ranges = static_cast<TapRange*>(run.scratch(static_cast<std::size_t>(axis.out_size) * sizeof(TapRange)));
-      run.launch(OverNothing{{axis, ranges}}, 1);
-      return ranges;
-    };
-    const TakeNearest<T> take{from, to, table(job.rows), table(job.columns), job.rows.in_size, job.columns.in_size,
-                              job.rows.out_size, job.columns.out_size, job.channels};
-    run_pixels(run, take, job.rows.out_size, job.columns.out_size);
-    return;
-  }
+  const bool across = job.columns.changes(), down = job.rows.changes();
+  if (!across && !down) return run.copy(to, from, static_cast<std::size_t>(job.rows.in_size * in_row) * sizeof(T));
+  MakeTaps<T> columns, rows;
+  if (across) columns = taps_of<T>(run, job.columns);
+  if (down) rows = taps_of<T>(run, job.rows);
+  run.launch(OverAxes<MakeTaps<T>>{columns, rows, columns.axis.out_size}, columns.axis.out_size + rows.axis.out_size);
   const TapRange all_rows{0, static_cast<std::int32_t>(job.rows.in_size)};
   const TapRange all_columns{0, static_cast<std::int32_t>(job.columns.in_size)};
-  const bool across = job.columns.changes(), down = job.rows.changes();
-  if (!across && !down) {
-    run.copy(to, from, static_cast<std::size_t>(job.rows.in_size * in_row) * sizeof(T));
-  } else if (!down) {
-    resize_pass(run, job.columns, from, to, job.rows.in_size, job.channels, all_columns);
-  } else if (!across) {
-    resize_pass(run, job.rows, from, to, 1, in_row, all_rows);
-  } else {
-    // Only the rows that the second pass reads.
-    const TapRange begin = job.rows.range(0), end = job.rows.range(job.rows.out_size - 1);
-    const TapRange held{begin.first, end.first + end.count - begin.first};
-    auto* between = static_cast<T*>(run.scratch(static_cast<std::size_t>(held.count * out_row) * sizeof(T)));
-    resize_pass(run, job.columns, from + held.first * in_row, between, held.count, job.channels, all_columns);
-    resize_pass(run, job.rows, static_cast<const T*>(between), to, 1, out_row, held);
-  }
-}
-
-inline ResizeJob stretch(const float* from, float* to, std::int64_t in_height, std::int64_t in_width, std::int64_t height,
-                         std::int64_t width) {
-  return {from, to, DType::f32, 3, {in_height, height, 0, static_cast<float>(in_height), Filter::bilinear},
-          {in_width, width, 0, static_cast<float>(in_width), Filter::bilinear}};
+  if (!down) return resize_pass(run, columns, from, to, job.rows.in_size, job.channels, all_columns);
+  if (!across) return resize_pass(run, rows, from, to, 1, in_row, all_rows);
+  // Only the rows that the second pass reads.
+  const TapRange begin = job.rows.range(0), end = job.rows.range(job.rows.out_size - 1);
+  const TapRange held{begin.first, end.first + end.count - begin.first};
+  auto* between = static_cast<T*>(run.scratch(static_cast<std::size_t>(held.count * out_row) * sizeof(T)));
+  resize_pass(run, columns, from + held.first * in_row, between, held.count, job.channels, all_columns);
+  resize_pass(run, rows, static_cast<const T*>(between), to, 1, out_row, held);
 }
 
 template <typename Runner>
 void match_colours(Runner& run, const ColourJob& job) {
-  const auto floats = [&run](std::int64_t count) {
-    return static_cast<float*>(run.scratch(static_cast<std::size_t>(count) * sizeof(float)));
-  };
-  const auto level_of = [&floats](std::int64_t height, std::int64_t width) {
-    return ColourLevel{floats(3 * height * width), floats(height * width), height, width};
-  };
   const auto parts = [](std::int64_t extent, std::int64_t by) { return (extent + by - 1) / by; };
-  std::vector<ColourLevel> levels{level_of(parts(job.height, colour_cell), parts(job.width, colour_cell))};
-  const ColourCells cells{job.colours, job.original, job.hole, job.height, job.width, levels.front()};
-  if constexpr (Runner::wide) run.launch(OverCells{cells}, levels.front().height, levels.front().width);
-  else run.launch(OverPixels<ColourCells>{cells}, levels.front().height, levels.front().width);
+  std::vector<ColourLevel> levels;
+  const auto add_level = [&](std::int64_t height, std::int64_t width) {
+    const auto bytes = static_cast<std::size_t>(height * width) * sizeof(ColourCell);
+    levels.push_back({static_cast<ColourCell*>(run.scratch(bytes)), height, width});
+  };
+  add_level(parts(job.height, colour_cell), parts(job.width, colour_cell));
   while (levels.back().height > 1 || levels.back().width > 1) {
-    const ColourLevel from = levels.back(), to = level_of(parts(from.height, 2), parts(from.width, 2));
-    run.launch(OverPixels<ColourCoarser>{{from, to}}, to.height, to.width);
-    levels.push_back(to);
+    add_level(parts(levels.back().height, 2), parts(levels.back().width, 2));
   }
-  const float* known = levels.back().weight;
-  const float* below = nullptr;
-  for (std::size_t i = levels.size(); i-- > 0;) {
-    const ColourLevel& level = levels[i];
-    if (i + 1 < levels.size()) {
-      const ColourLevel& coarser = levels[i + 1];
-      float* stretched = floats(3 * level.height * level.width);
-      resize<float>(run, stretch(coarser.shift, stretched, coarser.height, coarser.width, level.height, level.width));
-      below = stretched;
-    }
-    run_elements(run, ColourPull{level, below}, level.height * level.width);
-  }
-  float* shift = floats(3 * job.height * job.width);
+  const auto level = [&](std::size_t i) { return i < levels.size() ? levels[i] : ColourLevel{}; };
   const ColourLevel& finest = levels.front();
-  resize<float>(run, stretch(finest.shift, shift, finest.height, finest.width, job.height, job.width));
-  const std::int64_t size = 3 * job.height * job.width;
-  run_elements(run, ColourAdd{job.colours, shift, known, job.out, size}, size);
+  const ColourCells cells{job.colours, job.original, job.hole, job.height, job.width, finest};
+  run.launch(OverPixels<ColourCells>{cells}, finest.height, finest.width);
+  for (std::size_t i = 0; i + 1 < levels.size(); i += 2) {
+    const ColourCoarser coarser{levels[i], levels[i + 1], level(i + 2)};
+    run.launch(OverPixels<ColourCoarser>{coarser}, parts(coarser.to.height, 2), parts(coarser.to.width, 2));
+  }
+  for (std::size_t i = (levels.size() + 1) / 2 * 2; i > 0;) {
+    i -= 2;
+    const ColourPull pull{levels[i], level(i + 1), level(i + 2)};
+    run.launch(OverPixels<ColourPull>{pull}, pull.level.height, pull.level.width);
+  }
+  run_spans(run, ColourAdd{job.colours, job.out, job.height, job.width, finest, levels.back().cells});
 }
 
 template <typename T, int width>

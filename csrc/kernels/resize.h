@@ -98,7 +98,7 @@ struct MakeNearest {
   ResizeAxis axis;
   TapRange* ranges = nullptr;  // `first` is the position, `count` is not used
 
-  HOIRT_HD void operator()() const {
+  HOIRT_HD void operator()(std::int64_t) const {
     const double step = axis.scale();
     double at = static_cast<double>(axis.low) + step * 0.5;
     for (std::int64_t i = 0; i < axis.out_size; ++i, at += step) {

@@ -15,13 +15,18 @@ import hoirt._core
 
 __all__: list[str] = [
     "GuidedStep",
+    "Resize",
     "coloured_depth",
     "coloured_instances",
     "coloured_normals",
+    "colours",
     "cuda_version",
     "device_count",
     "draw_hands",
     "hand_depth",
+    "match_colours",
+    "match_colours_workspace",
+    "normalise",
     "paste",
     "philox_normal",
     "rasterize",
@@ -176,6 +181,38 @@ class GuidedStep:
     @unconditional.setter
     def unconditional(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 
+class Resize:
+    """
+    hoirt._core.resize of arrays (H, W, channels), `dtype` "uint8" or "float32"; `size` and `out_size`
+    are (height, width). launch() takes addresses; workspace_bytes lie at `workspace`, a multiple of 256.
+    """
+    def __init__(
+        self,
+        *,
+        size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+        out_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+        channels: typing.SupportsInt | typing.SupportsIndex,
+        dtype: str,
+        box: tuple[
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsFloat | typing.SupportsIndex,
+        ]
+        | None = None,
+        filter: str = "bilinear",
+    ) -> None: ...
+    def launch(
+        self,
+        array: typing.SupportsInt | typing.SupportsIndex,
+        out: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        workspace: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+
 def coloured_depth(
     depth: typing.SupportsInt | typing.SupportsIndex,
     colours: typing.SupportsInt | typing.SupportsIndex,
@@ -216,6 +253,20 @@ def coloured_normals(
 ) -> None:
     """
     hoirt._core.coloured_normals to the address `out`. Values are not checked.
+    """
+
+def colours(
+    planes: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    shape: collections.abc.Iterable[typing.SupportsIndex],
+    scale: typing.SupportsFloat | typing.SupportsIndex = 127.5,
+    shift: typing.SupportsFloat | typing.SupportsIndex = 127.5,
+    dtype: str = "float32",
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.colours of planes (N, 3, H, W), of which `shape` is (N, H, W), to the address `out`.
     """
 
 def device_count() -> int:
@@ -260,6 +311,44 @@ def hand_depth(
     hoirt._core.hand_depth to the address `out`; `instances` 0: depth is (frames, hands, pixels).
     `ranges` is workspace, float32 (frames, hands, 2). Values are not checked; ids that are not hands are
     background.
+    """
+
+def match_colours(
+    colours: typing.SupportsInt | typing.SupportsIndex,
+    original: typing.SupportsInt | typing.SupportsIndex,
+    hole: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    workspace: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.match_colours of pictures of `size` (H, W) to the address `out`, which may be `colours`.
+    `workspace`: match_colours_workspace() bytes, at a multiple of 256.
+    """
+
+def match_colours_workspace(
+    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+) -> int:
+    """
+    Bytes of workspace for a match_colours().
+    """
+
+def normalise(
+    pixels: typing.SupportsInt | typing.SupportsIndex,
+    planes: typing.SupportsInt | typing.SupportsIndex,
+    holes: typing.SupportsInt | typing.SupportsIndex = 0,
+    *,
+    shape: collections.abc.Iterable[typing.SupportsIndex],
+    channels: typing.SupportsInt | typing.SupportsIndex = 3,
+    divisor: typing.SupportsFloat | typing.SupportsIndex = 127.5,
+    offset: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    dtype: str = "float32",
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None:
+    """
+    hoirt._core.normalise of pixels of `shape` (N, H, W, C) to the address `planes`; `holes` may be 0.
     """
 
 def paste(
