@@ -192,7 +192,9 @@ void register_pictures(py::module_& module) {
              "NaN stays.");
   module.def("match_colours", &match_colours, py::arg("colours"), py::arg("original"), py::arg("hole"),
              "Decoded `colours` (H, W, 3) float32 0..255 with the shift that the pixels outside of the `hole` (H, W) show\n"
-             "against the `original` (H, W, 3) uint8 taken out everywhere; see hoirt.pipeline.colour.");
+             "against the `original` (H, W, 3) uint8 taken out everywhere. The difference is averaged over cells of 4 x 4\n"
+             "pixels and continued into the hole from its rim, through a pyramid, so that the nearest kept pixels count\n"
+             "most. Without a kept pixel nothing is changed.");
   module.def("pad_edge", &pad_edge, py::arg("array"), py::arg("size"), py::arg("top"), py::arg("left"),
              "`array` (H, W, C) uint8 in a frame of `size` (h, w), its corner at row `top`, column `left`, its edge pixels\n"
              "repeated outward.");

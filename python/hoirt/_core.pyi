@@ -693,7 +693,9 @@ def match_colours(
 ) -> typing.Any:
     """
     Decoded `colours` (H, W, 3) float32 0..255 with the shift that the pixels outside of the `hole` (H, W) show
-    against the `original` (H, W, 3) uint8 taken out everywhere; see hoirt.pipeline.colour.
+    against the `original` (H, W, 3) uint8 taken out everywhere. The difference is averaged over cells of 4 x 4
+    pixels and continued into the hole from its rim, through a pyramid, so that the nearest kept pixels count
+    most. Without a kept pixel nothing is changed.
     """
 
 def normalise(

@@ -20,15 +20,14 @@ def resize(
     and bilinear for float (which never overshoots), both antialiased when shrinking; otherwise the nearest
     pixel.
     """
-    from PIL import Image
-
     if box is None and array.shape[:2] == size:
         return array
-    method = Image.Resampling.NEAREST
-    if smooth:
-        method = Image.Resampling.BILINEAR if array.dtype == np.float32 else Image.Resampling.BICUBIC
-    wanted = (size[1], size[0])
-    if array.ndim == 3 and array.dtype == np.float32:
-        planes = [Image.fromarray(np.ascontiguousarray(array[..., c])) for c in range(array.shape[2])]
-        return np.dstack([np.asarray(plane.resize(wanted, method, box)) for plane in planes])
-    return np.asarray(Image.fromarray(np.ascontiguousarray(array)).resize(wanted, method, box))
+    if array.dtype == np.float32:
+        from hoirt import _core  # the bits of Pillow, which takes one channel at a time
+
+        resized: NDArray[Any] = _core.resize(array, size, box=box, filter="bilinear" if smooth else "nearest")
+        return resized
+    from PIL import Image
+
+    method = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(np.ascontiguousarray(array)).resize((size[1], size[0]), method, box))

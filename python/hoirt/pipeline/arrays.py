@@ -12,7 +12,6 @@ from hoirt.hands.hand import Hand
 from hoirt.hands.mask import grow, soften, visible_hand
 from hoirt.hands.window import Window
 from hoirt.imaging import resize
-from hoirt.pipeline.colour import match_colours
 
 if TYPE_CHECKING:
     from hoirt._core import Device
@@ -142,8 +141,11 @@ class HostArrays:
         )
 
     def match_colours(self, colours: Any, original: Any, hole: Any) -> Any:
-        """See `hoirt.pipeline.colour`."""
-        return match_colours(colours, original, hole)
+        """Decoded float32 colours (h, w, 3) without the shift that those outside of the hole (h, w) show
+        against the original; see `hoirt._core.match_colours`."""
+        from hoirt import _core
+
+        return _core.match_colours(colours, original, hole)
 
     def resize(self, colours: Any, size: tuple[int, int], box: Box) -> Any:
         """The box of float32 colours (h, w, 3), resampled to `size`."""

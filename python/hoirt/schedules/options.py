@@ -7,6 +7,7 @@ import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -85,7 +86,7 @@ def sequence(label: str, value: object, low: float, high: float) -> tuple[float,
 
 def read(kind: type[T], config: Mapping[str, Any], label: str) -> T:
     """Fill the dataclass `kind` from `config`; keys that start with '_' are bookkeeping and skipped."""
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
     values: dict[str, Any] = {}
     for key, value in config.items():
         if not isinstance(key, str):
@@ -106,6 +107,12 @@ def read(kind: type[T], config: Mapping[str, Any], label: str) -> T:
                     f"only {field.default!r} is; {only.why}"
                 )
     return kind(**values)
+
+
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    """The fields' types, which Python compiles from their source each time."""
+    return get_type_hints(kind, include_extras=True)
 
 
 def _marks(hint: Any, kind: type[T]) -> list[T]:
