@@ -11,12 +11,12 @@ namespace hoirt::kernels {
 
 constexpr int colour_cell = 4;  // pixels: finer differences are texture, not a shift of colours
 
-// The shift of three colours times what is known of a cell, and that share, both as means over the cell; in one access.
-// Pulled: the shift itself.
+// The shift of three colours times what is known of a cell, and that share, both as means over the cell; once it is
+// pulled, the shift itself. One access.
 using ColourCell = Pack<float, 4>;
 constexpr int known_share = 3;  // where it lies
 
-// How the cells of a level follow from the finer level's or from pixels.
+// A level of the pyramid.
 struct ColourLevel {
   ColourCell* cells = nullptr;  // (height, width)
   std::int64_t height = 0, width = 0;

@@ -6,7 +6,6 @@
 
 #include "csrc/kernels/host_device.h"
 
-
 namespace hoirt::kernels {
 
 struct Half {

@@ -132,7 +132,7 @@ def decode(maps: Mapping[str, NDArray[Any]], frame: Letterbox, threshold: float)
         if not frame.shows(x, y):
             continue
         log_side = float(np.clip(maps["side"][row, column], np.log(_SMALLEST / INPUT_SIZE), 0.0))
-        half = float(np.exp(log_side)) * INPUT_SIZE / max(frame.scale_x, frame.scale_y) / 2
+        half = float(np.exp(log_side)) * max(frame.size) / 2  # the longer side fills the square
         box = (x - half, y - half, x + half, y + half)
         if not np.isfinite(half) or any(iou(box, other.box) > _OVERLAP for other in found):
             continue
