@@ -49,9 +49,8 @@ def test_resize(cuda: Any, dtype: str, filter: str, shift: int) -> None:
                 options |= {"box": box, "filter": filter}
                 resize = cuda.Resize(**options)
                 space = workspace(resize.workspace_bytes)
-                out = there(np.zeros((*size, channels), dtype), shift)
-                address = there(array, shift).address
-                resize.launch(address, out.address, workspace=space.address, stream=stream())
+                given, out = there(array, shift), there(np.zeros((*size, channels), dtype), shift)
+                resize.launch(given.address, out.address, workspace=space.address, stream=stream())
                 np.testing.assert_array_equal(back(out), _core.resize(array, size, box=box, filter=filter))
 
 
@@ -60,16 +59,11 @@ def test_resize(cuda: Any, dtype: str, filter: str, shift: int) -> None:
 def test_normalise_and_colours(cuda: Any, dtype: str, shift: int) -> None:
     shape = (2, 13, 22)
     pixels, holes = some_bytes(*shape, 3), some_bytes(*shape) < 99
-    for hole in (None, holes):
+    given, marks = there(pixels, shift), there(holes.view(np.uint8), shift)
+    for hole, address in ((None, 0), (holes, marks.address)):
         planes = there(np.zeros((2, 3, 13, 22), dtype), shift)
-        marks = 0 if hole is None else there(hole.view(np.uint8), shift).address
         cuda.normalise(
-            there(pixels, shift).address,
-            planes.address,
-            marks,
-            shape=(*shape, 3),
-            dtype=dtype,
-            stream=stream(),
+            given.address, planes.address, address, shape=(*shape, 3), dtype=dtype, stream=stream()
         )
         wanted = _core.normalise(pixels, hole, dtype=dtype)
         np.testing.assert_array_equal(back(planes), wanted)
@@ -77,8 +71,9 @@ def test_normalise_and_colours(cuda: Any, dtype: str, shift: int) -> None:
     cuda.colours(planes.address, out.address, shape=shape, scale=100.0, dtype=dtype, stream=stream())
     np.testing.assert_array_equal(back(out), _core.colours(wanted, scale=100.0))
     grey = some_bytes(*shape, 1)
+    given = there(grey)
     cuda.normalise(
-        there(grey).address, planes.address, shape=(*shape, 1), divisor=255.0, offset=0.0,
+        given.address, planes.address, shape=(*shape, 1), divisor=255.0, offset=0.0,
         dtype=dtype, stream=stream(),
     )  # fmt: skip
     wanted = _core.normalise(grey, divisor=255.0, offset=0.0, dtype=dtype)
