@@ -21,7 +21,6 @@ namespace {
 
 using Address = std::uintptr_t;
 using Size = std::pair<std::int64_t, std::int64_t>;
-using OptionalBox = py::typing::Optional<py::typing::Tuple<float, float, float, float>>;
 
 void check_extents(std::initializer_list<std::int64_t> extents, const std::string& names) {
   constexpr std::int64_t largest = 1 << 20;  // keeps products inside 64 bits
@@ -48,9 +47,9 @@ void paste(Address picture, Address patch, Address alpha, const Size& size, cons
               pointer_from<void>(stream));
 }
 
-std::optional<Box> box_from(const OptionalBox& given) {
+std::optional<Box> box_from(const OptionalArray& given) {
   try {
-    return static_cast<const py::object&>(given).cast<std::optional<Box>>();
+    return given.cast<std::optional<Box>>();
   } catch (const py::cast_error&) {
     throw InputError("box must be four numbers, (x0, y0, x1, y1), or None");
   }
@@ -60,7 +59,7 @@ std::optional<Box> box_from(const OptionalBox& given) {
 struct Resize {
   ResizeJob job;
 
-  Resize(const Size& size, const Size& out_size, std::int64_t channels, const std::string& dtype, const OptionalBox& box,
+  Resize(const Size& size, const Size& out_size, std::int64_t channels, const std::string& dtype, const OptionalArray& box,
          const std::string& filter) {
     check_extents({size.first, size.second, out_size.first, out_size.second, channels}, "size, out_size and channels");
     job = resize_job(size, out_size, box_from(box), filter);
@@ -143,7 +142,7 @@ void register_cuda_pictures(py::module_& module) {
   py::class_<Resize>(module, "Resize",
                      "hoirt._core.resize of arrays (H, W, channels), `dtype` \"uint8\" or \"float32\"; `size` and `out_size`\n"
                      "are (height, width). launch() takes addresses; workspace_bytes lie at `workspace`, a multiple of 256.")
-      .def(py::init<const Size&, const Size&, std::int64_t, const std::string&, const OptionalBox&,
+      .def(py::init<const Size&, const Size&, std::int64_t, const std::string&, const OptionalArray&,
                     const std::string&>(),
            py::kw_only(), py::arg("size"), py::arg("out_size"), py::arg("channels"), py::arg("dtype"),
            py::arg("box") = py::none(), py::arg("filter") = "bilinear")

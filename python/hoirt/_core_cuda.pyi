@@ -193,13 +193,7 @@ class Resize:
         out_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
         channels: typing.SupportsInt | typing.SupportsIndex,
         dtype: str,
-        box: tuple[
-            typing.SupportsFloat | typing.SupportsIndex,
-            typing.SupportsFloat | typing.SupportsIndex,
-            typing.SupportsFloat | typing.SupportsIndex,
-            typing.SupportsFloat | typing.SupportsIndex,
-        ]
-        | None = None,
+        box: numpy.typing.ArrayLike | None = None,
         filter: str = "bilinear",
     ) -> None: ...
     def launch(
