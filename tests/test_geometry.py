@@ -69,21 +69,30 @@ def test_look_repeats_the_edge(left: int, top: int, width: int, height: int) -> 
 def test_look_keeps_every_pixel_at_its_place(
     corner: tuple[int, int], extent: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    """On a ramp a sample's value tells where it looked; filters average it to its middle."""
+    """On a ramp a sample's value tells where it looked; filters average it to its middle.
+
+    Samples that see more than the picture are those of their neighbours that do not.
+    """
     x = np.broadcast_to(np.linspace(0, 255, 256), (200, 256))
     y = np.broadcast_to(np.linspace(0, 199, 200)[:, None], (200, 256))
     picture = np.dstack([x, y, x]).astype(np.uint8)
-    window = Window(*corner, *extent)
-    got = window.look(picture, size).astype(float)
-    steps = extent[0] / size[1], extent[1] / size[0]
-    across = (corner[0] + (np.arange(size[1]) + 0.5) * steps[0] - 0.5).clip(0, 255)
-    down = (corner[1] + (np.arange(size[0]) + 0.5) * steps[1] - 0.5).clip(0, 199)
-    # At the border a whole step is repeated, of a sample whose filter is cut off on one side.
-    assert np.abs(got[..., 0] - across).max() <= 1 + 1.6 * steps[0]
-    assert np.abs(got[..., 1] - down[:, None]).max() <= 1 + 1.6 * steps[1]
-    inner = (across > 2 * steps[0] + 2) & (across < 253 - 2 * steps[0])
-    if inner.any():
-        assert np.abs(got[..., 0] - across)[:, inner].max() <= 1.5
+    got = Window(*corner, *extent).look(picture, size).astype(float)
+    for axis, pixels, values in ((0, 256, got[..., 0].T), (1, 200, got[..., 1])):
+        assert (values == values[:, :1]).all()
+        start, length, count = corner[axis], extent[axis], size[1 - axis]
+        edges = start * count + np.arange(count + 1) * length  # in parts of a pixel, `count` of them
+        middles = (edges[:-1] + edges[1:]) / (2 * count) - 0.5
+        errors = np.abs(values[:, 0] - middles.clip(0, pixels - 1))
+        inside = np.flatnonzero((edges[:-1] >= 0) & (edges[1:] <= pixels * count))
+        if len(inside):
+            nearest = np.arange(count).clip(inside[0], inside[-1])
+            assert (values == values[nearest]).all()
+            assert errors[inside].max() <= 1 + 0.1 * length / count  # fewer neighbours at the border
+        else:
+            assert (values == values[0]).all() and errors.max() <= 1 + 1.5 * length / count
+        inner = (middles > 2 * length / count + 2) & (middles < pixels - 3 - 2 * length / count)
+        if inner.any():
+            assert errors[inner].max() <= 1.5
 
 
 def test_to_network() -> None:

@@ -71,7 +71,7 @@ def run(session: Session) -> None:
 
 @dataclass(frozen=True)
 class PictureKernel:
-    """launch: on a stream. least: bytes that it has to read and write. between: those it reads again."""
+    """launch: on a stream. least: bytes that it has to read and write. between: what it moves beside them."""
 
     name: str
     launch: Callable[[int], None]

@@ -58,6 +58,7 @@ std::optional<Box> box_from(const OptionalArray& given) {
 // A resize of arrays on a device; the job has no addresses.
 struct Resize {
   ResizeJob job;
+  std::size_t workspace_bytes = 0;
 
   Resize(const Size& size, const Size& out_size, std::int64_t channels, const std::string& dtype, const OptionalArray& box,
          const std::string& filter) {
@@ -66,16 +67,15 @@ struct Resize {
     job.channels = channels;
     job.dtype = dtype_from(dtype);
     require(job.dtype == DType::u8 || job.dtype == DType::f32, "dtype must be uint8 or float32, not " + dtype);
+    workspace_bytes = cuda::workspace_bytes(job);
   }
 
-  std::size_t workspace() const { return cuda::workspace_bytes(job); }
-
-  void launch(Address array, Address out, Address workspace_address, Address stream) const {
+  void launch(Address array, Address out, Address workspace, Address stream) const {
     check_addresses({array, out}, "array and out");
-    check_workspace(workspace_address, workspace(), "workspace_bytes");
+    check_workspace(workspace, workspace_bytes, "workspace_bytes");
     ResizeJob there = job;
     there.from = pointer_from<const void>(array), there.to = pointer_from<void>(out);
-    cuda::resize(there, pointer_from<void>(workspace_address), pointer_from<void>(stream));
+    cuda::resize(there, pointer_from<void>(workspace), pointer_from<void>(stream));
   }
 };
 
@@ -146,7 +146,7 @@ void register_cuda_pictures(py::module_& module) {
                     const std::string&>(),
            py::kw_only(), py::arg("size"), py::arg("out_size"), py::arg("channels"), py::arg("dtype"),
            py::arg("box") = py::none(), py::arg("filter") = "bilinear")
-      .def_property_readonly("workspace_bytes", &Resize::workspace)
+      .def_readonly("workspace_bytes", &Resize::workspace_bytes)
       .def("launch", &Resize::launch, py::arg("array"), py::arg("out"), py::kw_only(), py::arg("workspace") = 0,
            py::arg("stream") = 0);
   module.def("normalise", &normalise, py::arg("pixels"), py::arg("planes"), py::arg("holes") = 0, py::kw_only(),

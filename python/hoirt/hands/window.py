@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -91,8 +90,9 @@ class _Inner:
 def _inner(start: int, length: int, pixels: int, size: int) -> _Inner:
     """The samples that see nothing but picture; at least the one that sees most of it."""
     step = length / size  # pixels per sample
-    first = min(max(math.ceil(-start / step), 0), size - 1)
-    last = max(min(math.floor((pixels - start) / step), size), first + 1)
+    # In whole numbers: a window that ends with the picture must not lose its last sample to rounding.
+    first = min(max(-(start * size // length), 0), size - 1)
+    last = max(min((pixels - start) * size // length, size), first + 1)
     low = min(max(start + first * step, 0.0), pixels - 1.0)
     high = min(max(start + last * step, low + 1.0), float(pixels))
     return _Inner(first, last - first, low, high)
